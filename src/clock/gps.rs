@@ -1,19 +1,38 @@
 //! GPS time: what DeviceTimeAns, beacons and `tmms` count.
 
+use minicbor::{Decode, Encode};
+
 use crate::{Duration, WallTime};
 
 /// 1980-01-06T00:00:00Z in microseconds of the Unix epoch.
 const GPS_EPOCH_UNIX_MICROS: i64 = 315_964_800_000_000;
 /// Unix times at which a leap second had just been inserted, since the GPS epoch (IERS bulletin C).
 const LEAP_SECONDS_UNIX: [i64; 18] = [
-    362_793_600, 394_329_600, 425_865_600, 489_024_000, 567_993_600, 631_152_000, 662_688_000,
-    709_948_800, 741_484_800, 773_020_800, 820_454_400, 867_715_200, 915_148_800, 1_136_073_600,
-    1_230_768_000, 1_341_100_800, 1_435_708_800, 1_483_228_800,
+    362_793_600,
+    394_329_600,
+    425_865_600,
+    489_024_000,
+    567_993_600,
+    631_152_000,
+    662_688_000,
+    709_948_800,
+    741_484_800,
+    773_020_800,
+    820_454_400,
+    867_715_200,
+    915_148_800,
+    1_136_073_600,
+    1_230_768_000,
+    1_341_100_800,
+    1_435_708_800,
+    1_483_228_800,
 ];
 
 /// Microseconds since 1980-01-06T00:00:00Z, leap seconds counted. Never before that epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
 pub struct GpsTime {
+    #[n(0)]
     micros: u64,
 }
 
@@ -37,8 +56,10 @@ impl GpsTime {
     pub fn from_wall(wall: WallTime) -> Self {
         let unix_secs = wall.unix_micros().div_euclid(1_000_000);
         let leaps = LEAP_SECONDS_UNIX.iter().filter(|at| **at <= unix_secs).count() as i64;
-        let micros =
-            wall.unix_micros().saturating_sub(GPS_EPOCH_UNIX_MICROS).saturating_add(leaps * 1_000_000);
+        let micros = wall
+            .unix_micros()
+            .saturating_sub(GPS_EPOCH_UNIX_MICROS)
+            .saturating_add(leaps * 1_000_000);
         Self { micros: u64::try_from(micros).unwrap_or(0) }
     }
 

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::calendar::{self, ParseTimeError};
@@ -11,8 +12,10 @@ use crate::{Duration, GpsTime};
 /// Microseconds since 1970-01-01T00:00:00Z, leap seconds not counted. May be negative.
 ///
 /// Text form: RFC 3339 in UTC with microseconds only where there are any (`2026-11-20T17:52:06Z`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
 pub struct WallTime {
+    #[n(0)]
     micros: i64,
 }
 

@@ -5,6 +5,7 @@
 use core::fmt;
 use core::str::FromStr;
 
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Longest text worth looking at: 16 hexadecimal digits with a separator between any two.
@@ -98,6 +99,27 @@ macro_rules! identifier {
             }
         }
 
+        /// A byte string, most significant byte first: the form of the replicated log.
+        impl<C> minicbor::Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                encoder: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                encoder.bytes(&self.0)?.ok()
+            }
+        }
+
+        impl<'b, C> minicbor::Decode<'b, C> for $name {
+            fn decode(
+                decoder: &mut minicbor::Decoder<'b>,
+                _: &mut C,
+            ) -> Result<Self, minicbor::decode::Error> {
+                let bytes = decoder.bytes()?.try_into();
+                bytes.map(Self).map_err(|_| minicbor::decode::Error::message(stringify!($name)))
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -162,12 +184,14 @@ impl DevAddr {
 /// The nonce of one join-request, 16 bits on the air.
 ///
 /// Random up to 1.0.3, strictly increasing from 1.0.4 on (LoRaWAN 1.0.4 §6.2.5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DevNonce(pub u16);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct DevNonce(#[n(0)] pub u16);
 
 /// The nonce of one join-accept, 24 bits on the air (AppNonce up to 1.0.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JoinNonce(pub u32);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct JoinNonce(#[n(0)] pub u32);
 
 #[cfg(test)]
 mod tests {
@@ -177,8 +201,12 @@ mod tests {
     fn every_way_people_write_an_eui_reads_alike() {
         let eui = DevEui::from_be_bytes([0x70, 0xB3, 0xD5, 0x7E, 0xD0, 0x00, 0x12, 0x34]);
         let forms = [
-            "70b3d57ed0001234", "70B3D57ED0001234", "70-B3-D5-7E-D0-00-12-34", "70:b3:d5:7e:d0:00:12:34",
-            " 70 b3 d5 7e d0 00 12 34 ", "70b3d57e-d0001234",
+            "70b3d57ed0001234",
+            "70B3D57ED0001234",
+            "70-B3-D5-7E-D0-00-12-34",
+            "70:b3:d5:7e:d0:00:12:34",
+            " 70 b3 d5 7e d0 00 12 34 ",
+            "70b3d57e-d0001234",
         ];
         for form in forms {
             assert_eq!(form.parse(), Ok(eui), "{form}");

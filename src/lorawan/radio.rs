@@ -3,50 +3,68 @@
 use bytes::Bytes;
 use clock::{Duration, GpsTime, Instant, WallTime};
 
+use minicbor::{Decode, Encode};
+
 use crate::{DevAddr, GatewayEui};
 
 /// How a frame is modulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum Modulation {
     /// LoRa.
+    #[n(0)]
     Lora {
         /// 5..=12.
+        #[n(0)]
         spreading_factor: u8,
         /// Hertz.
+        #[n(1)]
         bandwidth_hz: u32,
         /// Forward error correction.
+        #[n(2)]
         code_rate: CodeRate,
     },
     /// Frequency shift keying.
+    #[n(1)]
     Fsk {
         /// Bits per second.
+        #[n(0)]
         bitrate_bps: u32,
         /// Frequency deviation in hertz.
+        #[n(1)]
         deviation_hz: u32,
     },
 }
 
 /// LoRa forward error correction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum CodeRate {
     /// 4/5, LoRaWAN's own.
+    #[n(0)]
     Cr45,
     /// 4/6.
+    #[n(1)]
     Cr46,
     /// 4/7.
+    #[n(2)]
     Cr47,
     /// 4/8.
+    #[n(3)]
     Cr48,
 }
 
 /// What the radio said about the PHY checksum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
 pub enum CrcStatus {
     /// Checked and right.
+    #[n(0)]
     Ok,
     /// Checked and wrong: such a frame is dropped.
+    #[n(1)]
     Bad,
     /// The frame carried none.
+    #[n(2)]
     None,
 }
 
@@ -125,27 +143,38 @@ pub struct Downlink {
 }
 
 /// What became of a [`Downlink`]. The names are those of the Semtech protocol and of `gw.proto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum TxStatus {
     /// Accepted by the radio.
+    #[n(0)]
     Ok,
     /// Too late to be scheduled.
+    #[n(1)]
     TooLate,
     /// Too early, or in the past (a real forwarder reports a late frame so).
+    #[n(2)]
     TooEarly,
     /// Overlaps another frame.
+    #[n(3)]
     CollisionPacket,
     /// Overlaps a beacon.
+    #[n(4)]
     CollisionBeacon,
     /// Outside the radio's range.
+    #[n(5)]
     TxFreq,
     /// A power the radio cannot make.
+    #[n(6)]
     TxPower,
     /// Needs GPS time and has none.
+    #[n(7)]
     GpsUnlocked,
     /// The gateway's queue is full.
+    #[n(8)]
     QueueFull,
     /// Anything else the gateway reported.
+    #[n(9)]
     InternalError,
 }
 
