@@ -1,1 +1,14 @@
-//! Placeholder while the house is being raised.
+//! How one node lives on some runtime: a chapter in four parts.
+//!
+//! * [`world`] and [`net`]: what a node needs from outside, as small traits. `server` answers them
+//!   with tokio and real files, the simulator with madsim and faulty ones. Nothing here knows which.
+//! * [`runtime`]: short names for the channels of openraft's runtime trait.
+//! * [`storage`] and [`disk`]: one redb file with the log, the snapshot, the event rows and the
+//!   cursors; every record checksummed, many batches in one fsync.
+//! * [`raft`]: the replicated log, bound to that storage and to a state machine behind a channel.
+pub mod disk;
+pub mod net;
+pub mod raft;
+pub mod runtime;
+pub mod storage;
+pub mod world;

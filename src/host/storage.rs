@@ -1,0 +1,260 @@
+//! One redb file: the log, single values, the snapshot, event rows, cursors.
+//!
+//! Synchronous: whoever drives it decides on which thread. [`Database::commit`] makes many
+//! batches durable with one fsync; each batch wholly or not at all. What follows a failure is
+//! decided here, once for all runtimes:
+//!
+//! * fsync failed: latched. Nothing is written any more, since the kernel may have dropped the
+//!   dirty pages and the next fsync would say "fine".
+//! * disk full: redb is closed and opened again, which takes it back to its last commit; the
+//!   batches are refused with [`StorageError::Full`] and later ones may pass.
+//! * anything else: latched too.
+//!
+//! Every record carries a CRC-32C of table, key and content.
+
+mod batch;
+mod error;
+mod file;
+mod medium;
+mod read;
+mod record;
+mod tables;
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+pub use batch::{Batch, Meta, Op};
+pub use error::StorageError;
+pub use file::Folder;
+pub use medium::Medium;
+use medium::{Failure, Watched};
+
+/// Newest format of the file that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// Memory redb may use for pages. Reads are rare (the log has a cache of its own).
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The storage of one node.
+pub struct Database {
+    medium: Box<dyn Medium>,
+    // `None` after a full disk, until it could be opened again.
+    engine: RwLock<Option<Engine>>,
+    // Also what serialises commits.
+    progress: Mutex<Progress>,
+    stopped: OnceLock<StorageError>,
+}
+
+struct Engine {
+    redb: redb::Database,
+    failure: Failure,
+}
+
+/// Where the file stands after the last commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    /// Last index in the log, or the last purged one.
+    last_log: Option<u64>,
+    /// Number of transactions so far.
+    serial: u64,
+}
+
+impl core::fmt::Debug for Database {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Database").field("stopped", &self.stopped).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens the file on a medium, creating it in one step if it is not there.
+    ///
+    /// Errors: [`StorageError::TooNew`] for a file of a newer version, [`StorageError::Corrupt`]
+    /// when its first records are damaged, else what the medium said.
+    pub fn open(medium: impl Medium) -> Result<Self, StorageError> {
+        let medium: Box<dyn Medium> = Box::new(medium);
+        let exists = medium.exists().map_err(|e| StorageError::io("looking for the file", e))?;
+        if !exists {
+            create(&*medium)?;
+        }
+        let engine = Engine::open(&*medium)?;
+        engine.check_format()?;
+        let progress = engine.progress()?;
+        Ok(Self {
+            medium,
+            engine: RwLock::new(Some(engine)),
+            progress: Mutex::new(progress),
+            stopped: OnceLock::new(),
+        })
+    }
+
+    /// Opens the file in a folder of the file system ([`Folder`] holds the folder's lock).
+    ///
+    /// Errors: as [`Folder::open`] and [`Database::open`].
+    pub fn open_folder(path: &std::path::Path) -> Result<Self, StorageError> {
+        Self::open(Folder::open(path)?)
+    }
+
+    /// Makes batches durable with one transaction and one fsync, in order.
+    ///
+    /// * Returns one result for each batch. A batch whose log records do not follow the log is
+    ///   left out alone ([`StorageError::LogGap`]); every other failure is that of all.
+    /// * Blocks for the time of an fsync.
+    /// * Errors: [`StorageError::Full`] is passing, all others but `LogGap` are for good.
+    pub fn commit(&self, batches: &[Batch]) -> Vec<Result<(), StorageError>> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut after = *progress;
+        let judged: Vec<_> = batches.iter().map(|batch| after.admit(batch)).collect();
+        after.serial += 1;
+        let passing = batches.iter().zip(&judged).filter(|(_, j)| j.is_ok()).map(|(b, _)| b);
+        match self.write(passing, &mut progress, after) {
+            Ok(()) => judged,
+            // Also for a batch with a gap: the records before it may have been in this very commit.
+            Err(error) => vec![Err(error); batches.len()],
+        }
+    }
+
+    /// Commits a single batch: see [`Database::commit`].
+    pub fn commit_one(&self, batch: Batch) -> Result<(), StorageError> {
+        self.commit(&[batch]).pop().unwrap_or(Ok(()))
+    }
+
+    /// The failure that stopped this storage for good, if one did.
+    pub fn stopped(&self) -> Option<&StorageError> {
+        self.stopped.get()
+    }
+
+    fn write<'a>(
+        &self,
+        batches: impl Iterator<Item = &'a Batch>,
+        progress: &mut MutexGuard<'_, Progress>,
+        after: Progress,
+    ) -> Result<(), StorageError> {
+        if let Some(failure) = self.stopped.get() {
+            return Err(StorageError::Stopped { text: failure.to_string() });
+        }
+        if self.engine().is_none() {
+            self.reopen(progress).map_err(|error| self.latch(error))?;
+        }
+        let outcome = match &*self.engine() {
+            Some(engine) => engine.write(batches, after.serial),
+            None => Err(StorageError::Full),
+        };
+        match outcome {
+            Ok(()) => {
+                **progress = after;
+                Ok(())
+            }
+            Err(StorageError::Full) => {
+                match self.reopen(progress) {
+                    // It had landed after all: the space gave out in the cleaning up.
+                    Ok(()) if **progress == after => return Ok(()),
+                    Ok(()) | Err(StorageError::Full) => {}
+                    Err(error) => return Err(self.latch(error)),
+                }
+                Err(StorageError::Full)
+            }
+            Err(error) => Err(self.latch(error)),
+        }
+    }
+
+    /// Closes the engine and opens it again, which takes it back to its last commit.
+    fn reopen(&self, progress: &mut Progress) -> Result<(), StorageError> {
+        let mut slot = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed before it is opened: it holds the file's lock.
+        *slot = None;
+        let engine = Engine::open(&*self.medium)?;
+        *progress = engine.progress()?;
+        *slot = Some(engine);
+        Ok(())
+    }
+
+    fn latch(&self, error: StorageError) -> StorageError {
+        if error != StorageError::Full && self.stopped.set(error.clone()).is_ok() {
+            tracing::error!(%error, "storage stopped");
+        }
+        error
+    }
+
+    fn engine(&self) -> RwLockReadGuard<'_, Option<Engine>> {
+        self.engine.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress {
+    /// Whether a batch's log records follow the log; if so, where the log ends behind it.
+    fn admit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        let mut last = self.last_log;
+        for op in batch.ops() {
+            match op {
+                Op::PutLog { index, .. } => {
+                    if *index != last.map_or(0, |last| last + 1) {
+                        return Err(StorageError::LogGap { index: *index, last });
+                    }
+                    last = Some(*index);
+                }
+                // Truncation never goes below what was purged: those are committed.
+                Op::TruncateLogFrom { index } => last = last.min(index.checked_sub(1)),
+                Op::PurgeLogThrough { index, .. } => last = last.max(Some(*index)),
+                Op::PutMeta { .. }
+                | Op::PutSnapshotChunk { .. }
+                | Op::DropSnapshotsExcept { .. }
+                | Op::PutEventRow { .. }
+                | Op::DropEventRowsBelow { .. }
+                | Op::PutCursor { .. }
+                | Op::DropCursor { .. } => {}
+            }
+        }
+        self.last_log = last;
+        Ok(())
+    }
+}
+
+/// Creates the file: built and synced under a temporary name, then named.
+fn create(medium: &dyn Medium) -> Result<(), StorageError> {
+    let (backend, failure) =
+        Watched::new(medium.create_temporary().map_err(|e| StorageError::io("creating", e))?);
+    let build = || -> Result<(), redb::Error> {
+        let redb = redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
+        let txn = redb.begin_write()?;
+        tables::create(&txn)?;
+        tables::put_meta(&txn, tables::FORMAT_KEY, &FORMAT.to_le_bytes())?;
+        tables::put_meta(&txn, tables::SERIAL_KEY, &0_u64.to_le_bytes())?;
+        txn.commit()?;
+        Ok(())
+    };
+    build().map_err(|error| first(&failure, "creating the storage file", &error))?;
+    medium.publish().map_err(|e| StorageError::io("naming the new storage file", e))
+}
+
+/// The failure the backend noted, or what redb made of it.
+fn first(failure: &Failure, doing: &'static str, error: &redb::Error) -> StorageError {
+    let noted = failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    noted.unwrap_or_else(|| StorageError::io(doing, error))
+}
+
+impl Engine {
+    fn open(medium: &dyn Medium) -> Result<Self, StorageError> {
+        let backend = medium.open().map_err(|e| StorageError::io("opening the file", e))?;
+        let (backend, failure) = Watched::new(backend);
+        let opened = redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
+        match opened {
+            Ok(redb) => Ok(Self { redb, failure }),
+            Err(error) => Err(first(&failure, "opening the storage file", &error.into())),
+        }
+    }
+
+    fn write<'a>(
+        &self,
+        batches: impl Iterator<Item = &'a Batch>,
+        serial: u64,
+    ) -> Result<(), StorageError> {
+        let run = || -> Result<(), redb::Error> {
+            let txn = self.redb.begin_write()?;
+            tables::apply(&txn, batches)?;
+            tables::put_meta(&txn, tables::SERIAL_KEY, &serial.to_le_bytes())?;
+            // Durable by default: one fsync.
+            txn.commit()?;
+            Ok(())
+        };
+        run().map_err(|error| first(&self.failure, "writing", &error))
+    }
+}

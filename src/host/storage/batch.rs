@@ -1,0 +1,170 @@
+//! What can be written: operations on the five tables, gathered in batches.
+
+use bytes::Bytes;
+
+/// A single value with a fixed name.
+///
+/// The names are on disk: never rename, never reuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Meta {
+    /// The vote this node has given.
+    Vote,
+    /// The last log id known to be committed.
+    Committed,
+    /// Which snapshot is current, and up to where it reaches.
+    Snapshot,
+    /// The node's identity: its key, and its raft id.
+    Identity,
+    /// How often this node has started.
+    Boot,
+}
+
+impl Meta {
+    /// The key in the table `meta`.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Self::Vote => "vote",
+            Self::Committed => "committed",
+            Self::Snapshot => "snapshot",
+            Self::Identity => "identity",
+            Self::Boot => "boot",
+        }
+    }
+}
+
+/// One change to one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Appends a log record. Its index must follow the last one.
+    PutLog {
+        /// Position in the log, from 0.
+        index: u64,
+        /// Encoded entry.
+        record: Bytes,
+    },
+    /// Removes the log records from `index` to the end.
+    TruncateLogFrom {
+        /// First index removed.
+        index: u64,
+    },
+    /// Removes the log records up to and including `index`; the log goes on behind it.
+    PurgeLogThrough {
+        /// Last index removed.
+        index: u64,
+        /// Encoded log id of that record, for [`Database::purged`](super::Database::purged).
+        log_id: Bytes,
+    },
+    /// Sets a named value.
+    PutMeta {
+        /// Which.
+        key: Meta,
+        /// Its bytes.
+        value: Bytes,
+    },
+    /// Stores one piece of a snapshot.
+    PutSnapshotChunk {
+        /// Which snapshot.
+        generation: u64,
+        /// Which piece, from 0.
+        chunk: u32,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// Removes the pieces of all snapshots but one, or of all.
+    DropSnapshotsExcept {
+        /// The one that stays.
+        generation: Option<u64>,
+    },
+    /// Stores (or stores again) one row of the event log.
+    PutEventRow {
+        /// Its sequence number.
+        sequence: u64,
+        /// Its bytes.
+        row: Bytes,
+    },
+    /// Removes the event rows below a sequence number.
+    DropEventRowsBelow {
+        /// First row that stays.
+        sequence: u64,
+    },
+    /// Sets a cursor: where somebody stands (a counter grant, a consumer).
+    PutCursor {
+        /// Whose, 512 bytes at most by convention.
+        key: Bytes,
+        /// Its bytes.
+        value: Bytes,
+    },
+    /// Forgets a cursor.
+    DropCursor {
+        /// Whose.
+        key: Bytes,
+    },
+}
+
+/// Operations that become durable together or not at all, applied in the order given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    ops: Vec<Op>,
+}
+
+impl Batch {
+    /// An empty batch. Committing it waits for everything submitted before.
+    pub const fn new() -> Self {
+        Self { ops: Vec::new() }
+    }
+
+    /// Adds one operation at the end.
+    #[must_use]
+    pub fn with(mut self, op: Op) -> Self {
+        self.ops.push(op);
+        self
+    }
+
+    /// Adds one operation at the end.
+    pub fn push(&mut self, op: Op) {
+        self.ops.push(op);
+    }
+
+    /// Adds all operations of another batch at the end.
+    pub fn append(&mut self, mut other: Self) {
+        self.ops.append(&mut other.ops);
+    }
+
+    /// The operations, in order.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// Whether it holds no operation.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// How many bytes of content it carries, to bound queues.
+    pub fn bytes(&self) -> usize {
+        self.ops.iter().map(Op::bytes).sum()
+    }
+}
+
+impl FromIterator<Op> for Batch {
+    fn from_iter<I: IntoIterator<Item = Op>>(ops: I) -> Self {
+        Self { ops: ops.into_iter().collect() }
+    }
+}
+
+impl Op {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::PutLog { record, .. } => record.len(),
+            Self::PutMeta { value, .. } => value.len(),
+            Self::PutSnapshotChunk { bytes, .. } => bytes.len(),
+            Self::PutEventRow { row, .. } => row.len(),
+            Self::PutCursor { key, value } => key.len() + value.len(),
+            Self::PurgeLogThrough { log_id, .. } => log_id.len(),
+            Self::DropCursor { key } => key.len(),
+            Self::TruncateLogFrom { .. }
+            | Self::DropSnapshotsExcept { .. }
+            | Self::DropEventRowsBelow { .. } => 0,
+        }
+    }
+}
