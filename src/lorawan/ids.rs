@@ -40,7 +40,8 @@ pub(crate) fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdEr
         if matches!(character, '-' | ':' | ' ') {
             continue;
         }
-        let digit = character.to_digit(16).ok_or(ParseIdError::Digit(character))? as u8;
+        let digit = character.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let digit = digit.ok_or(ParseIdError::Digit(character))?;
         if let Some(byte) = bytes.get_mut(seen / 2) {
             *byte = *byte << 4 | digit;
         }

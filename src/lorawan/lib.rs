@@ -2,12 +2,40 @@
 //! regional parameters, and the values [`Uplink`], [`Downlink`] and [`TxAck`] that stand between
 //! gateway dialects and the network server. Knows no socket, clock, dice or state.
 
+mod crypto;
+mod data;
+mod derive;
+mod fcnt;
+mod frame;
+mod freq;
 mod ids;
+mod join;
 mod keys;
 mod radio;
+mod rejoin;
+mod session;
 
+#[cfg(test)]
+mod roundtrip;
+
+pub use crypto::{
+    Aes, Direction, FCntKind, Mic, MicContext, apply_f_opts_cipher, apply_payload_cipher,
+    downlink_mic_1_1, mic_1_0, mic_eq, uplink_mic_1_1,
+};
+pub use data::{Ciphers1_1, DataFrame, DataMessage, F_OPTS_LEN_MAX, FCtrl};
+pub use derive::{derive_js_enc_key, derive_js_int_key, derive_session_1_0, derive_session_1_1};
+pub use fcnt::{FCntExhausted, fcnt_candidates};
+pub use frame::{
+    EncodeError, Frame, MType, PHY_PAYLOAD_LEN_MAX, ParseError, Signed, encode_proprietary,
+};
 pub use ids::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, JoinNonce, NetId, ParseIdError};
+pub use join::{
+    CF_LIST_FREQUENCIES, CF_LIST_MASKS, CfList, DecryptedJoinAccept, EncryptedJoinAccept,
+    JoinAccept, JoinAcceptError, JoinContext, JoinReqType, JoinRequest,
+};
 pub use keys::Key;
 pub use radio::{
     CodeRate, CrcStatus, Downlink, DownlinkTiming, Modulation, TxAck, TxStatus, Uplink,
 };
+pub use rejoin::RejoinRequest;
+pub use session::{OpenedData, SessionCiphers, SessionKeys};
