@@ -1,1 +1,8 @@
-//! Placeholder while the house is being raised.
+//! The whole server as one sans-IO machine.
+
+pub mod api;
+mod effect;
+mod input;
+
+pub use effect::{AppliedRows, Effect, Secret};
+pub use input::{CallId, Committed, Input, ProposalError, StreamId, Token};
