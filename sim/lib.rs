@@ -1,0 +1,22 @@
+//! The simulator: whole nodes on a simulated machine room, every failure replayed from a seed.
+//!
+//! * [`runtime`] is openraft's `AsyncRuntime` on madsim's executor, with channels of our own;
+//! * [`net`], [`disk`] and [`clocks`] are the machine room: what a node sees of the world;
+//! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
+//! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold.
+//!
+//! Run it with `cargo sim scenarios/first_light.toml --seed 7`.
+
+#[cfg(not(madsim))]
+compile_error!(
+    "the simulator was built without `--cfg madsim` and would run in real time. \
+     Use `cargo sim <scenario>`; if you did, an exported RUSTFLAGS (or CARGO_ENCODED_RUSTFLAGS) \
+     overrides the alias of .cargo/config.toml: unset it and try again"
+);
+
+#[cfg(madsim)]
+pub mod clocks;
+#[cfg(madsim)]
+pub mod dice;
+#[cfg(madsim)]
+pub mod runtime;
