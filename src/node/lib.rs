@@ -4,5 +4,7 @@ pub mod api;
 mod effect;
 mod input;
 
+pub mod vault;
+
 pub use effect::{AppliedRows, Effect, Secret};
 pub use input::{CallId, Committed, Input, ProposalError, StreamId, Token};
