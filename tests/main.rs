@@ -1,1 +1,3 @@
 //! One test binary; each module is one subject.
+
+mod tidy;

@@ -1,0 +1,50 @@
+# One verb a line: `make help` lists them. CI runs `make test` and nothing else.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# The simulator silently stops simulating when these are exported; it refuses to build, and says so.
+unexport RUSTFLAGS CARGO_BUILD_RUSTFLAGS
+SEEDS ?= 0..8
+SOAK_SEEDS ?= 0..200
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet
+SIM := cargo sim
+
+.PHONY: help demo test soak lint bench fuzz cases setup sim-test unit
+
+help: ## these lines
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: ## one node on loopback with simulated gateways and devices; events scroll by until Ctrl-C
+	cargo run --release --bin tern -- demo
+
+test: setup lint unit sim-test ## everything that must pass (installs what it needs)
+
+setup: ## Debian packages that the tests use
+	@deploy/setup.sh
+
+lint: ## formatting, clippy, documentation
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --quiet
+
+unit: ## unit, property, process and client tests; corpus replay; tidiness and purity of the tree
+	cargo test --locked
+
+sim-test: ## every scenario on a few seeds, a double run, each planted bug until caught
+	$(SIM) scenarios/first_light.toml --seeds $(SEEDS)
+	$(SIM) meta scenarios/first_light.toml --seed 1
+	$(SIM) sabotage
+
+soak: ## the long runs: hours; resumable; one table at the end
+	@deploy/soak.sh $(SOAK_SEEDS)
+
+bench: ## criterion: parse, MIC, decrypt, apply, ingest
+	cargo bench -p benches
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (needs a nightly toolchain and cargo-fuzz)
+	@for target in $(FUZZ_TARGETS); do \
+	  cargo +nightly fuzz run --fuzz-dir fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; \
+	done
+
+cases: ## FILE=cases.json: run a file of server cases against a fresh node
+	cargo run --locked --bin tern -- demo cases $(FILE)

@@ -1,0 +1,164 @@
+//! The tree keeps its own rules: file headers, sizes, scenario headers, sources of invariants, every
+//! folder named in the README, and floors that reach no runtime.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const LINES_MAX: usize = 600;
+const COLUMNS_MAX: usize = 100;
+/// Floors 0-5: nothing here may reach a runtime or a socket.
+const RUNTIME_FREE: [&str; 9] =
+    ["clock", "lorawan", "mqtt", "gateway", "mac", "store", "radio", "node", "host"];
+/// Floors 0-4: nothing here may reach randomness either.
+const DICE_FREE: [&str; 8] =
+    ["clock", "lorawan", "mqtt", "gateway", "mac", "store", "radio", "node"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the root").to_owned()
+}
+
+fn tracked(pattern: &str) -> Vec<PathBuf> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", pattern])
+        .current_dir(root())
+        .output()
+        .expect("git lists the tree");
+    let text = String::from_utf8(output.stdout).expect("paths are UTF-8");
+    let files: Vec<_> = text.lines().map(|line| root().join(line)).filter(|p| p.exists()).collect();
+    assert!(!files.is_empty(), "no file matches {pattern}: this check would prove nothing");
+    files
+}
+
+fn check(pattern: &str, mut rule: impl FnMut(&str, &str) -> Result<(), String>) {
+    let mut broken = Vec::new();
+    for path in tracked(pattern) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let name = path.strip_prefix(root()).expect("listed below the root").display().to_string();
+        if let Err(why) = rule(&name, &text) {
+            broken.push(format!("{name}: {why}"));
+        }
+    }
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+#[test]
+fn every_source_file_opens_with_its_purpose() {
+    check("*.rs", |_, text| {
+        if text.starts_with("//!") { Ok(()) } else { Err("does not begin with //!".into()) }
+    });
+}
+
+#[test]
+fn source_files_stay_small() {
+    check("*.rs", |_, text| {
+        if let Some(line) = text.lines().position(|line| line.chars().count() > COLUMNS_MAX) {
+            return Err(format!("line {} is longer than {COLUMNS_MAX} columns", line + 1));
+        }
+        match text.lines().count() {
+            count if count > LINES_MAX => Err(format!("{count} lines, at most {LINES_MAX}")),
+            _ => Ok(()),
+        }
+    });
+}
+
+#[test]
+fn work_left_open_has_an_owner() {
+    // The words are built here, so that this file does not find itself.
+    let words = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat()];
+    check("*.rs", |_, text| {
+        for (number, line) in text.lines().enumerate() {
+            for word in &words {
+                if line.contains(&format!("{word}:")) || line.contains(&format!("{word} ")) {
+                    return Err(format!("line {}: {word} without (owner)", number + 1));
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn no_line_names_the_machine_it_was_written_on() {
+    let places = [["/wo", "rk/"].concat(), ["/ro", "ot/"].concat()];
+    for pattern in ["*.rs", "*.md", "*.toml", "*.sh", "Makefile", ".ci/run"] {
+        check(pattern, |_, text| match places.iter().find(|place| text.contains(*place)) {
+            Some(place) => Err(format!("names {place}")),
+            None => Ok(()),
+        });
+    }
+}
+
+#[test]
+fn every_scenario_tells_its_story() {
+    check("scenarios/*.toml", |_, text| {
+        let header = text.lines().take_while(|line| line.starts_with("# ")).count();
+        if header >= 2 { Ok(()) } else { Err("needs a story of two comment lines or more".into()) }
+    });
+}
+
+#[test]
+fn every_invariant_names_its_source() {
+    check("sim/invariants/s*.rs", |_, text| {
+        let has = |word: &str| text.lines().any(|l| l.starts_with("//!") && l.contains(word));
+        match (has("Source:"), text.contains("#[test]")) {
+            (true, true) => Ok(()),
+            (false, _) => Err("has no `Source:` in its header".into()),
+            (_, false) => Err("has no test that it can fail".into()),
+        }
+    });
+}
+
+#[test]
+fn every_folder_has_its_line_in_the_readme() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
+    let mut folders: Vec<String> = Vec::new();
+    for path in tracked("*") {
+        let name = path.strip_prefix(root()).expect("listed below the root");
+        let parts: Vec<_> = name.iter().filter_map(|part| part.to_str()).collect();
+        let folder = match parts.as_slice() {
+            ["src", floor, _, ..] => format!("{floor}/"),
+            [top, _, ..] if !top.starts_with('.') => format!("{top}/"),
+            _ => continue,
+        };
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    let missing: Vec<_> =
+        folders.iter().filter(|folder| !readme.contains(folder.as_str())).collect();
+    assert!(missing.is_empty(), "README.md says nothing of {missing:?}");
+}
+
+/// Whether `package` is among what `of` is built from.
+fn reaches(of: &str, package: &str) -> bool {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "-p", of, "-e", "normal", "-i", package])
+        .current_dir(root())
+        .output()
+        .expect("cargo tree runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return !stderr.contains("nothing to print");
+    }
+    assert!(stderr.contains("did not match any packages"), "cargo tree -p {of}: {stderr}");
+    false
+}
+
+#[test]
+fn the_floors_below_the_server_reach_no_runtime() {
+    for floor in RUNTIME_FREE {
+        for package in ["tokio", "mio", "socket2", "madsim"] {
+            // tokio's channels alone (no runtime, no I/O) stand beneath openraft's traits.
+            assert!(!reaches(floor, package), "{floor} reaches {package}");
+        }
+    }
+}
+
+#[test]
+fn the_floors_below_the_host_reach_no_dice() {
+    for floor in DICE_FREE {
+        assert!(!reaches(floor, "getrandom"), "{floor} reaches getrandom");
+    }
+    assert!(reaches("server", "tokio"), "the check itself must be able to see a dependency");
+}
