@@ -2,9 +2,9 @@
 //! packet_forwarder 4.0.1), in both directions.
 //!
 //! * Codec: [`parse_upward`] reads what a forwarder sends ([`PushData`], PULL_DATA, [`TxReply`]),
-//!   [`encode_ack`] and [`Txpk::encode`] write what a server answers. A forwarder's own side is here
-//!   too ([`PushData::encode`], [`encode_pull_data`], [`TxReply::encode`], [`parse_downward`]): the
-//!   `radio` crate and the tests speak it.
+//!   [`encode_ack`] and [`Txpk::encode`] write what a server answers. A forwarder's own side is
+//!   here too ([`PushData::encode`], [`encode_pull_data`], [`TxReply::encode`],
+//!   [`parse_downward`]): the `radio` crate and the tests speak it.
 //! * Machine: [`Server`] is one UDP listener without its socket: it acknowledges, remembers where
 //!   each gateway's PULL_DATA came from, numbers downlinks and says what became of each.
 //!

@@ -505,7 +505,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_at_all_bring_the_parsers_down(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn no_bytes_bring_the_parsers_down(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let _ = parse_upward(&bytes);
         let _ = parse_downward(&bytes);
     }

@@ -6,8 +6,8 @@
 //! ones' frames come out. Source: PROTOCOL.TXT §3-§6, lorawan-facts (a).
 //!
 //! Every downlink that [`Server::send`] took has exactly one outcome: [`Output::TxAck`], or
-//! [`Output::TxSilent`] after [`ACK_TIMEOUT`](crate::semtech::ACK_TIMEOUT). A late answer to a silent
-//! one is only counted.
+//! [`Output::TxSilent`] after [`ACK_TIMEOUT`](crate::semtech::ACK_TIMEOUT). A late answer to a
+//! silent one is only counted.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -33,8 +33,8 @@ pub const PATH_AGE_MAX: Duration = Duration::from_secs(60);
 pub const REGISTERED_MAX: usize = 65_536;
 /// Unregistered gateways remembered by one listener, for the operator to see.
 pub const UNREGISTERED_MAX: usize = 256;
-/// A retry with less time than this before its moment is not worth the datagram: the forwarder wants
-/// 32.5 ms, the rest is the way there.
+/// A retry with less time than this before its moment is not worth the datagram: the forwarder
+/// wants 32.5 ms, the rest is the way there.
 const RETRY_LEAD_MIN: Duration = Duration::from_millis(80);
 
 /// What the registry says about one gateway's radio.

@@ -378,7 +378,7 @@ fn no_retry_when_nothing_was_accepted_or_only_something_louder() {
 
 #[test]
 fn no_retry_when_it_would_come_too_late() {
-    // The counter showed 2^32 - 500,000 when the uplink came in at 1.0 s: due at 2.0 s, by wrapping.
+    // The counter showed 2^32 - 500,000 when the uplink came in at 1.0 s: due at 2.0 s, wrapping.
     let tmst = u32::MAX - 499_999;
     for (refused_at, retried) in [(1_919, true), (1_921, false), (2_500, false)] {
         let mut world = World::with_path();

@@ -54,8 +54,8 @@ struct RawStat<'a> {
 impl Stat {
     /// Reads the object.
     ///
-    /// * Errors: [`DatagramError::Shape`] if a field is doubled or of the wrong type. A figure out of
-    ///   range is left out.
+    /// * Errors: [`DatagramError::Shape`] if a field is doubled or of the wrong type. A figure out
+    ///   of range is left out.
     pub(crate) fn parse(json: &str) -> Result<Self, DatagramError> {
         let raw: RawStat<'_> = from_object(json).map_err(|error| json_error(&error))?;
         let within = |value: Option<f64>, limit: f64| value.filter(|v| v.abs() <= limit);
