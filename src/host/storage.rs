@@ -19,8 +19,12 @@ mod medium;
 mod read;
 mod record;
 mod tables;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod torn;
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 pub use batch::{Batch, Meta, Op};
 pub use error::StorageError;
@@ -33,6 +37,9 @@ const FORMAT: u32 = 1;
 
 /// Memory redb may use for pages. Reads are rare (the log has a cache of its own).
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of lazy batches kept against a full disk; beyond, they are refused like all others.
+const LAZY_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The storage of one node.
 pub struct Database {
@@ -51,11 +58,21 @@ struct Engine {
 
 /// Where the file stands after the last commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Progress {
+struct Position {
     /// Last index in the log, or the last purged one.
     last_log: Option<u64>,
     /// Number of transactions so far.
     serial: u64,
+}
+
+/// What commits change; its lock is what serialises them.
+struct Progress {
+    position: Position,
+    /// Lazy batches since the last fsync: a full disk takes redb back behind them.
+    lazy: Vec<Batch>,
+    lazy_bytes: usize,
+    /// Whether that has happened, so that they must be applied again.
+    lazy_lost: bool,
 }
 
 impl core::fmt::Debug for Database {
@@ -77,7 +94,7 @@ impl Database {
         }
         let engine = Engine::open(&*medium)?;
         engine.check_format()?;
-        let progress = engine.progress()?;
+        let progress = Progress::new(engine.position()?);
         Ok(Self {
             medium,
             engine: RwLock::new(Some(engine)),
@@ -97,19 +114,33 @@ impl Database {
     ///
     /// * Returns one result for each batch. A batch whose log records do not follow the log is
     ///   left out alone ([`StorageError::LogGap`]); every other failure is that of all.
-    /// * Blocks for the time of an fsync.
+    /// * Blocks for the time of an fsync; when all batches are lazy, for that of a write.
     /// * Errors: [`StorageError::Full`] is passing, all others but `LogGap` are for good.
     pub fn commit(&self, batches: &[Batch]) -> Vec<Result<(), StorageError>> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut after = *progress;
-        let judged: Vec<_> = batches.iter().map(|batch| after.admit(batch)).collect();
+        let mut after = progress.position;
+        let mut judged: Vec<_> = batches.iter().map(|batch| after.admit(batch)).collect();
         after.serial += 1;
-        let passing = batches.iter().zip(&judged).filter(|(_, j)| j.is_ok()).map(|(b, _)| b);
-        match self.write(passing, &mut progress, after) {
-            Ok(()) => judged,
-            // Also for a batch with a gap: the records before it may have been in this very commit.
-            Err(error) => vec![Err(error); batches.len()],
+        let passing: Vec<&Batch> =
+            batches.iter().zip(&judged).filter(|(_, j)| j.is_ok()).map(|(b, _)| b).collect();
+        let lazy = passing.iter().all(|batch| batch.is_lazy());
+        let durably = !lazy || progress.wants_fsync(passing.iter().map(|b| b.bytes()).sum());
+        let outcome = self.write(&passing, durably, &mut progress, after);
+        if durably && outcome.is_ok() {
+            progress.forget_lazy();
+        } else {
+            progress.keep_lazy(&passing);
         }
+        if let Err(error) = outcome {
+            for (result, batch) in judged.iter_mut().zip(batches) {
+                let kept = error == StorageError::Full && batch.is_lazy();
+                // Also for a batch with a gap: what it should follow may have been in this commit.
+                if !kept || progress.lazy_bytes > LAZY_MAX_BYTES {
+                    *result = Err(error.clone());
+                }
+            }
+        }
+        judged
     }
 
     /// Commits a single batch: see [`Database::commit`].
@@ -122,11 +153,12 @@ impl Database {
         self.stopped.get()
     }
 
-    fn write<'a>(
+    fn write(
         &self,
-        batches: impl Iterator<Item = &'a Batch>,
-        progress: &mut MutexGuard<'_, Progress>,
-        after: Progress,
+        batches: &[&Batch],
+        durably: bool,
+        progress: &mut Progress,
+        after: Position,
     ) -> Result<(), StorageError> {
         if let Some(failure) = self.stopped.get() {
             return Err(StorageError::Stopped { text: failure.to_string() });
@@ -134,35 +166,36 @@ impl Database {
         if self.engine().is_none() {
             self.reopen(progress).map_err(|error| self.latch(error))?;
         }
+        let lost = if progress.lazy_lost { &progress.lazy[..] } else { &[] };
+        let all = lost.iter().chain(batches.iter().copied());
         let outcome = match &*self.engine() {
-            Some(engine) => engine.write(batches, after.serial),
+            Some(engine) => engine.write(all, durably, after.serial),
             None => Err(StorageError::Full),
         };
         match outcome {
             Ok(()) => {
-                **progress = after;
+                progress.position = after;
+                progress.lazy_lost = false;
                 Ok(())
             }
-            Err(StorageError::Full) => {
-                match self.reopen(progress) {
-                    // It had landed after all: the space gave out in the cleaning up.
-                    Ok(()) if **progress == after => return Ok(()),
-                    Ok(()) | Err(StorageError::Full) => {}
-                    Err(error) => return Err(self.latch(error)),
-                }
-                Err(StorageError::Full)
-            }
+            Err(StorageError::Full) => match self.reopen(progress) {
+                // It had landed after all: the space gave out in the cleaning up.
+                Ok(()) if durably && progress.position == after => Ok(()),
+                Ok(()) | Err(StorageError::Full) => Err(StorageError::Full),
+                Err(error) => Err(self.latch(error)),
+            },
             Err(error) => Err(self.latch(error)),
         }
     }
 
-    /// Closes the engine and opens it again, which takes it back to its last commit.
+    /// Closes the engine and opens it again, which takes it back to its last fsync.
     fn reopen(&self, progress: &mut Progress) -> Result<(), StorageError> {
         let mut slot = self.engine.write().unwrap_or_else(PoisonError::into_inner);
         // Closed before it is opened: it holds the file's lock.
         *slot = None;
+        progress.lazy_lost = true;
         let engine = Engine::open(&*self.medium)?;
-        *progress = engine.progress()?;
+        progress.position = engine.position()?;
         *slot = Some(engine);
         Ok(())
     }
@@ -179,14 +212,14 @@ impl Database {
     }
 }
 
-impl Progress {
+impl Position {
     /// Whether a batch's log records follow the log; if so, where the log ends behind it.
     fn admit(&mut self, batch: &Batch) -> Result<(), StorageError> {
         let mut last = self.last_log;
         for op in batch.ops() {
             match op {
-                Op::PutLog { index, .. } => {
-                    if *index != last.map_or(0, |last| last + 1) {
+                Op::PutLog { after, index, .. } => {
+                    if *after != last || last.is_some_and(|last| *index != last + 1) {
                         return Err(StorageError::LogGap { index: *index, last });
                     }
                     last = Some(*index);
@@ -205,6 +238,31 @@ impl Progress {
         }
         self.last_log = last;
         Ok(())
+    }
+}
+
+impl Progress {
+    fn new(position: Position) -> Self {
+        Self { position, lazy: Vec::new(), lazy_bytes: 0, lazy_lost: false }
+    }
+
+    /// Whether enough has gathered that the next commit should be durable whatever it holds.
+    fn wants_fsync(&self, bytes: usize) -> bool {
+        self.lazy_lost || self.lazy_bytes + bytes > LAZY_MAX_BYTES / 2
+    }
+
+    fn keep_lazy(&mut self, batches: &[&Batch]) {
+        for batch in batches.iter().filter(|batch| batch.is_lazy()) {
+            if self.lazy_bytes <= LAZY_MAX_BYTES {
+                self.lazy_bytes += batch.bytes();
+                self.lazy.push((*batch).clone());
+            }
+        }
+    }
+
+    fn forget_lazy(&mut self) {
+        self.lazy.clear();
+        self.lazy_bytes = 0;
     }
 }
 
@@ -245,13 +303,16 @@ impl Engine {
     fn write<'a>(
         &self,
         batches: impl Iterator<Item = &'a Batch>,
+        durably: bool,
         serial: u64,
     ) -> Result<(), StorageError> {
         let run = || -> Result<(), redb::Error> {
-            let txn = self.redb.begin_write()?;
+            let mut txn = self.redb.begin_write()?;
+            if !durably {
+                txn.set_durability(redb::Durability::None)?;
+            }
             tables::apply(&txn, batches)?;
             tables::put_meta(&txn, tables::SERIAL_KEY, &serial.to_le_bytes())?;
-            // Durable by default: one fsync.
             txn.commit()?;
             Ok(())
         };

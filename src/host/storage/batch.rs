@@ -35,8 +35,11 @@ impl Meta {
 /// One change to one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Appends a log record. Its index must follow the last one.
+    /// Appends a log record.
     PutLog {
+        /// Index of the record before it, or the last purged one; `None` for the very first. A
+        /// batch whose predecessor was refused is refused too, so the log never has a hole.
+        after: Option<u64>,
         /// Position in the log, from 0.
         index: u64,
         /// Encoded entry.
@@ -105,12 +108,13 @@ pub enum Op {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     ops: Vec<Op>,
+    lazy: bool,
 }
 
 impl Batch {
     /// An empty batch. Committing it waits for everything submitted before.
     pub const fn new() -> Self {
-        Self { ops: Vec::new() }
+        Self { ops: Vec::new(), lazy: false }
     }
 
     /// Adds one operation at the end.
@@ -123,6 +127,21 @@ impl Batch {
     /// Adds one operation at the end.
     pub fn push(&mut self, op: Op) {
         self.ops.push(op);
+    }
+
+    /// Asks for no fsync of its own: it becomes durable with the next batch that does.
+    ///
+    /// For what a replay of the log makes again. A full disk does not refuse it: it is kept in
+    /// memory, up to a bound, and stored with a later batch. Changes to the log are never lazy.
+    #[must_use]
+    pub fn lazily(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
+    /// Whether it asks for no fsync of its own.
+    pub fn is_lazy(&self) -> bool {
+        self.lazy && !self.ops.iter().any(Op::changes_log)
     }
 
     /// Adds all operations of another batch at the end.
@@ -148,11 +167,26 @@ impl Batch {
 
 impl FromIterator<Op> for Batch {
     fn from_iter<I: IntoIterator<Item = Op>>(ops: I) -> Self {
-        Self { ops: ops.into_iter().collect() }
+        Self { ops: ops.into_iter().collect(), lazy: false }
     }
 }
 
 impl Op {
+    fn changes_log(&self) -> bool {
+        match self {
+            Self::PutLog { .. } | Self::TruncateLogFrom { .. } | Self::PurgeLogThrough { .. } => {
+                true
+            }
+            Self::PutMeta { .. }
+            | Self::PutSnapshotChunk { .. }
+            | Self::DropSnapshotsExcept { .. }
+            | Self::PutEventRow { .. }
+            | Self::DropEventRowsBelow { .. }
+            | Self::PutCursor { .. }
+            | Self::DropCursor { .. } => false,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::PutLog { record, .. } => record.len(),

@@ -11,7 +11,7 @@ use super::record::open;
 use super::tables::{
     CURSORS, EVENTS, FORMAT_KEY, LOG, META, PURGED_KEY, SERIAL_KEY, SNAPSHOT, snapshot_key,
 };
-use super::{Database, Engine, FORMAT, Meta, Progress, StorageError, first};
+use super::{Database, Engine, FORMAT, Meta, Position, StorageError, first};
 
 impl Database {
     /// The value of a name, if set.
@@ -153,10 +153,10 @@ impl Engine {
     }
 
     /// Where the file stands.
-    pub(crate) fn progress(&self) -> Result<Progress, StorageError> {
+    pub(crate) fn position(&self) -> Result<Position, StorageError> {
         let purged = self.purged()?.map(|(index, _)| index);
         let last = self.log_bounds()?.map(|(_, last)| last);
-        Ok(Progress {
+        Ok(Position {
             last_log: last.max(purged),
             serial: u64::from_le_bytes(self.number(SERIAL_KEY)?),
         })

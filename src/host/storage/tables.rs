@@ -78,7 +78,7 @@ struct Tables<'txn> {
 impl Tables<'_> {
     fn apply(&mut self, op: &Op) -> Result<(), redb::Error> {
         match op {
-            Op::PutLog { index, record } => {
+            Op::PutLog { index, record, .. } => {
                 let record = seal("log", &index.to_le_bytes(), record);
                 self.log.insert(*index, &record[..])?;
             }
