@@ -2,6 +2,9 @@
 //! regional parameters, and the values [`Uplink`], [`Downlink`] and [`TxAck`] that stand between
 //! gateway dialects and the network server. Knows no socket, clock, dice or state.
 
+mod command;
+mod command_down;
+mod command_up;
 mod crypto;
 mod data;
 mod derive;
@@ -13,11 +16,17 @@ mod join;
 mod keys;
 mod radio;
 mod rejoin;
+mod relay;
 mod session;
 
 #[cfg(test)]
+mod command_tests;
+#[cfg(test)]
 mod roundtrip;
 
+pub use command::{DeviceMode, MacCommand, MacCommandError, MacCommands};
+pub use command_down::{DownlinkMacCommand, LINK_ADR_KEEP, LinkAdrReq};
+pub use command_up::UplinkMacCommand;
 pub use crypto::{
     Aes, Direction, FCntKind, Mic, MicContext, apply_f_opts_cipher, apply_payload_cipher,
     downlink_mic_1_1, mic_1_0, mic_eq, uplink_mic_1_1,
@@ -38,4 +47,8 @@ pub use radio::{
     CodeRate, CrcStatus, Downlink, DownlinkTiming, Modulation, TxAck, TxStatus, Uplink,
 };
 pub use rejoin::RejoinRequest;
+pub use relay::{
+    EndDeviceConf, FILTER_EUI_LEN_MAX, FilterAction, FilterRule, ForwardLimit, ForwardLimits,
+    NewEndDevice, RelayActivation, RelayConf, ResetLimitCounter, SecondChannel, UplinkListEntry,
+};
 pub use session::{OpenedData, SessionCiphers, SessionKeys};
