@@ -19,4 +19,6 @@ pub mod clocks;
 #[cfg(madsim)]
 pub mod dice;
 #[cfg(madsim)]
+pub mod net;
+#[cfg(madsim)]
 pub mod runtime;

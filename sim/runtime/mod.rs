@@ -27,6 +27,7 @@ pub use watch::{Watch, WatchReceiver, WatchRef, WatchSender};
 
 use crate::clocks::Clocks;
 use crate::dice::{RuntimeDice, RuntimeRng};
+use crate::net::Net;
 
 /// Locks for the length of one statement: there is one thread, so nobody ever waits here.
 pub(crate) fn held<T>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
@@ -38,6 +39,7 @@ pub fn machine_room(seed: u64) -> Runtime {
     let runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
     runtime.add_simulator::<RuntimeDice>();
     runtime.add_simulator::<Clocks>();
+    runtime.add_simulator::<Net>();
     runtime
 }
 
