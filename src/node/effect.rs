@@ -38,6 +38,8 @@ pub enum Effect {
         call: CallId,
         /// What came of it.
         result: Result<Outcome, ApiError>,
+        /// Nothing more will be answered.
+        last: bool,
     },
     /// Put this into the log. It comes back through [`crate::Node::apply`], or as
     /// [`crate::Input::ProposalFailed`].
