@@ -1,1 +1,20 @@
-//! Placeholder while the house is being raised.
+//! The other side of the air: an end device and a packet forwarder, sans-IO, that really encrypt and
+//! keep time. For the demo, the simulator and the tests; never in the server's path.
+//!
+//! * [`Device`] joins, sends, opens its windows and says of each frame it hears why it took it or
+//!   not ([`Verdict`]).
+//! * [`Forwarder`] turns frames into datagrams and back as the reference forwarder does, limits of
+//!   its downlink queue included.
+//! * [`OnAir`] is what passes between them. Whoever owns the world carries it: a device's frame to
+//!   forwarders when it *ends*, a forwarder's frame to devices when it *begins*.
+
+mod air;
+mod chance;
+mod forwarder;
+mod jit;
+
+#[cfg(test)]
+mod forwarder_tests;
+
+pub use air::{OnAir, Signal, airtime};
+pub use forwarder::{Faults, Forwarder, ForwarderConfig, ForwarderCounts, ForwarderEffect, Socket};
