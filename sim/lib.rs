@@ -19,6 +19,8 @@ pub mod clocks;
 #[cfg(madsim)]
 pub mod dice;
 #[cfg(madsim)]
+pub mod disk;
+#[cfg(madsim)]
 pub mod net;
 #[cfg(madsim)]
 pub mod runtime;
