@@ -1,1 +1,6 @@
-//! Shared helpers of the integration tests.
+//! What the integration tests share: a `tern` process on ports of its own, its command line, and
+//! waiting with a bound.
+
+pub mod process;
+
+pub use process::{Tern, eventually};
