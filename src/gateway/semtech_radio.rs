@@ -151,5 +151,9 @@ pub(crate) fn encode_modulation(modulation: Modulation) -> String {
             format!(r#""modu":"LORA","datr":"{datr}","codr":"{codr}""#)
         }
         Modulation::Fsk { bitrate_bps, .. } => format!(r#""modu":"FSK","datr":{bitrate_bps}"#),
+        // Uplink only: no forwarder of this dialect sends it, but what is written says what it is.
+        Modulation::LrFhss { channel_width_hz, .. } => {
+            format!(r#""modu":"LR-FHSS","datr":"M0CW{}""#, channel_width_hz / 1_000)
+        }
     }
 }

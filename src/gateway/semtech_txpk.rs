@@ -141,7 +141,7 @@ impl RawTxpk<'_> {
         let modulation =
             parse_modulation(Some(&self.modu), self.datr, self.codr.as_deref(), self.fdev)?;
         let told = match modulation {
-            Modulation::Lora { .. } => self.codr.is_some(),
+            Modulation::Lora { .. } | Modulation::LrFhss { .. } => self.codr.is_some(),
             Modulation::Fsk { .. } => self.fdev.is_some(),
         };
         told.then_some(modulation)

@@ -148,7 +148,7 @@ impl CfList {
         }
     }
 
-    fn encode(&self) -> [u8; CF_LIST_LEN] {
+    pub(crate) fn encode(&self) -> [u8; CF_LIST_LEN] {
         let mut bytes = [0; CF_LIST_LEN];
         match self {
             Self::Frequencies(frequencies) => {

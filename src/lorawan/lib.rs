@@ -2,6 +2,7 @@
 //! regional parameters, and the values [`Uplink`], [`Downlink`] and [`TxAck`] that stand between
 //! gateway dialects and the network server. Knows no socket, clock, dice or state.
 
+mod channel_mask;
 mod command;
 mod command_down;
 mod command_up;
@@ -15,6 +16,10 @@ mod ids;
 mod join;
 mod keys;
 mod radio;
+mod region;
+mod region_eu868;
+mod region_rate;
+mod region_us915;
 mod rejoin;
 mod relay;
 mod session;
@@ -22,8 +27,13 @@ mod session;
 #[cfg(test)]
 mod command_tests;
 #[cfg(test)]
+mod region_tests;
+#[cfg(test)]
 mod roundtrip;
 
+pub use channel_mask::{
+    CHANNEL_COUNT_MAX, ChannelMask, ChannelTextError, ReservedChMaskCntl, parse_channels,
+};
 pub use command::{DeviceMode, MacCommand, MacCommandError, MacCommands};
 pub use command_down::{DownlinkMacCommand, LINK_ADR_KEEP, LinkAdrReq};
 pub use command_up::UplinkMacCommand;
@@ -44,8 +54,16 @@ pub use join::{
 };
 pub use keys::Key;
 pub use radio::{
-    CodeRate, CrcStatus, Downlink, DownlinkTiming, Modulation, TxAck, TxStatus, Uplink,
+    CodeRate, CrcStatus, Downlink, DownlinkTiming, LrFhssCodeRate, Modulation, TxAck, TxStatus,
+    Uplink,
 };
+pub use region::{
+    CfListKind, ChMaskCntl, Channel, ChannelBlock, ClassB, DataRate, JOIN_ACCEPT_DELAY1,
+    MAX_FCNT_GAP, MaxPayload, RECEIVE_DELAY1, REGIONS, RX2_AFTER_RX1, Region, Rx1Frequency,
+    SubBand, UnknownRegion,
+};
+pub use region_eu868::EU868;
+pub use region_us915::US915;
 pub use rejoin::RejoinRequest;
 pub use relay::{
     EndDeviceConf, FILTER_EUI_LEN_MAX, FilterAction, FilterRule, ForwardLimit, ForwardLimits,

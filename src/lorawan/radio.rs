@@ -33,6 +33,28 @@ pub enum Modulation {
         #[n(1)]
         deviation_hz: u32,
     },
+    /// Long-range frequency hopping, uplink only.
+    #[n(2)]
+    LrFhss {
+        /// Width of the channel that is hopped over, in hertz: 137,000, 336,000 or 1,523,000.
+        #[n(0)]
+        channel_width_hz: u32,
+        /// Forward error correction.
+        #[n(1)]
+        code_rate: LrFhssCodeRate,
+    },
+}
+
+/// LR-FHSS forward error correction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum LrFhssCodeRate {
+    /// 1/3, also written 2/6.
+    #[n(0)]
+    OneThird,
+    /// 2/3, also written 4/6.
+    #[n(1)]
+    TwoThirds,
 }
 
 /// LoRa forward error correction.
