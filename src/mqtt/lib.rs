@@ -1,6 +1,8 @@
 //! MQTT 3.1.1 and 5.0 without a socket: packets, topics, sessions, connections.
 
 mod acl;
+mod connection;
+mod connection_event;
 mod decoder;
 mod error;
 mod packet;
@@ -12,6 +14,8 @@ mod wire_out;
 mod wire_properties;
 
 pub use acl::{Coverage, coverage, covers};
+pub use connection::Connection;
+pub use connection_event::*;
 pub use decoder::{Decoder, MAX_CONNECT_BYTES, MAX_CONTROL_BYTES, MAX_PROPERTY_BYTES};
 pub use error::{EncodeError, PacketError};
 pub use packet::*;
@@ -21,6 +25,8 @@ pub use wire_out::encode;
 
 #[cfg(test)]
 mod codec_test;
+#[cfg(test)]
+mod connection_test;
 #[cfg(test)]
 mod hostile_test;
 #[cfg(test)]

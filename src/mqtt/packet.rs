@@ -189,6 +189,23 @@ pub struct Connect {
     pub properties: ConnectProperties,
 }
 
+impl Connect {
+    /// Seconds the session outlives the connection: `Some(0)` not at all, `None` for ever.
+    ///
+    /// * `v311`: for a 3.1.1 client without clean session, which cannot say.
+    pub fn session_expiry_secs(&self, v311: Option<u32>) -> Option<u32> {
+        match (self.version, self.clean_start) {
+            (Version::V311, true) => Some(0),
+            (Version::V311, false) => v311,
+            (Version::V5, _) => match self.properties.session_expiry_secs {
+                Some(u32::MAX) => None,
+                Some(secs) => Some(secs),
+                None => Some(0),
+            },
+        }
+    }
+}
+
 /// A password as the client sent it. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(pub Bytes);
