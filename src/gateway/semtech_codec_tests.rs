@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clock::{GpsTime, WallTime};
-use lorawan::{CodeRate, CrcStatus, GatewayEui, Modulation, TxStatus};
+use lorawan::{CodeRate, CrcStatus, GatewayEui, LrFhssCodeRate, Modulation, TxStatus};
 use proptest::prelude::*;
 
 use crate::semtech::{
@@ -122,6 +122,18 @@ fn fsk_has_a_number_for_a_data_rate_and_neither_code_rate_nor_snr() {
 }
 
 #[test]
+fn lr_fhss_names_its_channel_width() {
+    let fhss = r#"{"tmst":1,"freq":867.5,"stat":1,"modu":"LR-FHSS","datr":"M0CW336","codr":"4/6",
+        "hpw":8,"rssi":-75,"size":4,"data":"AQIDBA=="}"#;
+    let modulation =
+        Modulation::LrFhss { channel_width_hz: 336_000, code_rate: LrFhssCodeRate::TwoThirds };
+    assert_eq!(one(fhss).unwrap().modulation, modulation);
+    let written = PushData { rxpks: vec![one(fhss).unwrap()], ..PushData::default() };
+    let read = parse_upward(&written.encode(head()));
+    assert_eq!(read, Ok(Upward::PushData(head(), written)));
+}
+
+#[test]
 fn of_several_antennas_the_best_signal_counts() {
     let rsig = RXPK.replace(
         r#""lsnr":5.1,"rssi":-35"#,
@@ -160,6 +172,9 @@ fn a_bad_frame_is_refused_alone_and_for_a_reason() {
         (r#""SF7BW125""#, "50000", "modulation"),
         (r#""SF7BW125""#, "{}", "modulation"),
         (r#""LORA""#, r#""LR-FHSS""#, "modulation"),
+        (r#""LORA","datr":"SF7BW125""#, r#""LR-FHSS","datr":"M0CW138""#, "modulation"),
+        (r#""LORA","datr":"SF7BW125""#, r#""LR-FHSS","datr":"M1CW137""#, "modulation"),
+        (r#""LORA""#, r#""lora""#, "modulation"),
         (r#""LORA""#, r#""FSK""#, "modulation"),
         (r#""4/6""#, r#""OFF""#, "modulation"),
         (r#""lsnr":5.1,"#, "", "signal"),

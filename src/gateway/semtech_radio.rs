@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use lorawan::{CodeRate, Modulation};
+use lorawan::{CodeRate, LrFhssCodeRate, Modulation};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -73,7 +73,7 @@ pub(crate) fn rounded(value: f64, min: f64, max: f64) -> Option<i64> {
 
 /// Reads `datr`, `codr` and `fdev` as one modulation; `modu` may be missing.
 ///
-/// * Returns `None` for what LoRaWAN gateways of this dialect cannot say (LR-FHSS among it).
+/// * Returns `None` for what no LoRaWAN radio knows.
 pub(crate) fn parse_modulation(
     modu: Option<&str>,
     datr: &RawValue,
@@ -87,6 +87,16 @@ pub(crate) fn parse_modulation(
             let (spreading_factor, bandwidth_hz) = parse_lora_datr(&text)?;
             let code_rate = parse_codr(codr)?;
             Some(Modulation::Lora { spreading_factor, bandwidth_hz, code_rate })
+        }
+        Some("LR-FHSS") if is_text => {
+            let text: Cow<'_, str> = serde_json::from_str::<CowText<'_>>(datr.get()).ok()?.0;
+            let channel_width_hz = parse_lr_fhss_datr(&text)?;
+            let code_rate = match codr? {
+                "1/3" | "2/6" => LrFhssCodeRate::OneThird,
+                "2/3" | "4/6" => LrFhssCodeRate::TwoThirds,
+                _ => return None,
+            };
+            Some(Modulation::LrFhss { channel_width_hz, code_rate })
         }
         Some("FSK") | None if !is_text => {
             let bitrate_bps: u32 = serde_json::from_str(datr.get()).ok()?;
@@ -117,6 +127,12 @@ fn parse_lora_datr(text: &str) -> Option<(u8, u32)> {
         _ => return None,
     };
     (5..=12).contains(&spreading_factor).then_some((spreading_factor, bandwidth_hz))
+}
+
+/// `M0CW137`: the modulation's variant, of which there is one, and the channel's kilohertz.
+fn parse_lr_fhss_datr(text: &str) -> Option<u32> {
+    let kilohertz = digits(text.strip_prefix("M0CW")?)?;
+    matches!(kilohertz, 137 | 336 | 1_523).then_some(kilohertz * 1_000)
 }
 
 /// A short decimal number; `str::parse` would take a sign too.
@@ -151,9 +167,13 @@ pub(crate) fn encode_modulation(modulation: Modulation) -> String {
             format!(r#""modu":"LORA","datr":"{datr}","codr":"{codr}""#)
         }
         Modulation::Fsk { bitrate_bps, .. } => format!(r#""modu":"FSK","datr":{bitrate_bps}"#),
-        // Uplink only: no forwarder of this dialect sends it, but what is written says what it is.
-        Modulation::LrFhss { channel_width_hz, .. } => {
-            format!(r#""modu":"LR-FHSS","datr":"M0CW{}""#, channel_width_hz / 1_000)
+        Modulation::LrFhss { channel_width_hz, code_rate } => {
+            let kilohertz = channel_width_hz / 1_000;
+            let codr = match code_rate {
+                LrFhssCodeRate::OneThird => "2/6",
+                LrFhssCodeRate::TwoThirds => "4/6",
+            };
+            format!(r#""modu":"LR-FHSS","datr":"M0CW{kilohertz}","codr":"{codr}""#)
         }
     }
 }

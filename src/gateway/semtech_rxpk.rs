@@ -108,7 +108,7 @@ pub struct Rxpk {
     pub modulation: Modulation,
     /// Signal strength in dBm.
     pub rssi_dbm: i16,
-    /// Signal-to-noise ratio in tenths of a decibel; 0 for FSK.
+    /// Signal-to-noise ratio in tenths of a decibel; 0 for FSK and LR-FHSS.
     pub snr_ddb: i16,
     /// IF channel; 0 if not told.
     pub channel: u8,

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use clock::{Duration, Instant};
-use lorawan::{Downlink, DownlinkTiming, GatewayEui, TxAck, TxStatus, Uplink};
+use lorawan::{Downlink, DownlinkTiming, GatewayEui, Modulation, TxAck, TxStatus, Uplink};
 
 use crate::semtech_flight::{Flight, Flights};
 use crate::semtech_head::{
@@ -155,6 +155,9 @@ pub enum SendError {
     /// No bytes, or more than a LoRa frame can hold.
     #[error("{0} bytes are no PHYPayload")]
     PayloadLength(usize),
+    /// LR-FHSS, which no gateway can send.
+    #[error("a gateway cannot send LR-FHSS")]
+    Modulation,
 }
 
 /// One listener. See the module's head for how to drive it.
@@ -223,6 +226,9 @@ impl Server {
         let len = downlink.phy_payload.len();
         if len == 0 || len > PHY_PAYLOAD_LEN_MAX {
             return Err(SendError::PayloadLength(len));
+        }
+        if matches!(downlink.modulation, Modulation::LrFhss { .. }) {
+            return Err(SendError::Modulation);
         }
         let path = self.path(downlink.gateway);
         let last_pull_age = path.map(|path| now.since(path.last_pull));

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use clock::{Duration, GpsTime, Instant};
 use lorawan::{
-    CodeRate, CrcStatus, Downlink, DownlinkTiming, GatewayEui, Modulation, TxAck, TxStatus,
+    CodeRate, CrcStatus, Downlink, DownlinkTiming, GatewayEui, LrFhssCodeRate, Modulation, TxAck,
+    TxStatus,
 };
 
 use crate::semtech::{
@@ -265,6 +266,11 @@ fn a_downlink_says_what_its_gateway_needs() {
     let frame = Downlink { phy_payload: Bytes::new(), ..frame };
     let empty = world.server.send(at(1), &frame, settings);
     assert_eq!(empty.unwrap_err(), SendError::PayloadLength(0));
+    let modulation =
+        Modulation::LrFhss { channel_width_hz: 137_000, code_rate: LrFhssCodeRate::OneThird };
+    let hopping = Downlink { modulation, ..downlink(1, 14, in_one_second(0)) };
+    let refused = world.server.send(at(1), &hopping, settings);
+    assert_eq!(refused.unwrap_err(), SendError::Modulation);
 }
 
 #[test]

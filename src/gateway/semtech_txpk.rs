@@ -141,8 +141,10 @@ impl RawTxpk<'_> {
         let modulation =
             parse_modulation(Some(&self.modu), self.datr, self.codr.as_deref(), self.fdev)?;
         let told = match modulation {
-            Modulation::Lora { .. } | Modulation::LrFhss { .. } => self.codr.is_some(),
+            Modulation::Lora { .. } => self.codr.is_some(),
             Modulation::Fsk { .. } => self.fdev.is_some(),
+            // LR-FHSS goes up only.
+            Modulation::LrFhss { .. } => false,
         };
         told.then_some(modulation)
     }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use clock::{Duration, Instant};
-use lorawan::{CodeRate, Modulation};
+use lorawan::{CodeRate, LrFhssCodeRate, Modulation};
 
 /// Symbols of a LoRaWAN preamble, without the 4.25 of the sync word.
 const LORA_PREAMBLE_SYMBOLS: u64 = 8;
@@ -61,7 +61,19 @@ pub fn airtime(modulation: Modulation, phy_len: u8, with_crc: bool) -> Duration 
             let bits = (FSK_OVERHEAD + u64::from(phy_len) + crc) * 8;
             Duration::from_micros((bits * 1_000_000).div_ceil(u64::from(bitrate_bps.max(1))))
         }
+        Modulation::LrFhss { code_rate, .. } => lr_fhss_airtime(code_rate, phy_len),
     }
+}
+
+/// An estimate, for nobody here sends LR-FHSS: header replicas of 0.23 s each, then the coded bits
+/// at 488 bit/s.
+fn lr_fhss_airtime(code_rate: LrFhssCodeRate, phy_len: u8) -> Duration {
+    let bits = (u64::from(phy_len) + 2) * 8;
+    let (headers, coded) = match code_rate {
+        LrFhssCodeRate::OneThird => (3, bits * 3),
+        LrFhssCodeRate::TwoThirds => (2, bits * 3 / 2),
+    };
+    Duration::from_micros(headers * 233_472 + coded * 1_000_000 / 488)
 }
 
 fn lora_airtime(
