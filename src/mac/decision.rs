@@ -155,6 +155,13 @@ pub enum UplinkReply {
     /// Device, session or permission is gone.
     #[n(4)]
     Gone,
+    /// The counter is too far above the last one for a device below 1.0.4.
+    #[n(5)]
+    FCntGapTooLarge {
+        /// The last one accepted.
+        #[n(0)]
+        last: u32,
+    },
 }
 
 /// "This join-request is genuine; activate once." Compare-and-set on both nonces.

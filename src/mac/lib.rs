@@ -1,21 +1,33 @@
 //! What a LoRaWAN network server decides about frames: activation, deduplication, uplink, downlink.
 
 pub mod cbor_bytes;
+mod channels;
 mod decision;
+mod event_id;
+#[cfg(test)]
+mod fixtures;
+mod keys;
 mod profile;
+mod region;
 mod sealed;
 mod session;
+pub mod transition;
+mod version;
 
 pub use decision::{
     AcceptJoin, AcceptUplink, HandedOut, JoinReply, PlanDownlink, PlanReply, Reception,
     RecordTxAck, RequestId, UplinkReply,
 };
+pub use event_id::{EventKind, EventSource, event_id};
+pub use keys::KeysLengthError;
 pub use profile::MacProfile;
+pub use region::EXTRA_CHANNELS_MAX;
 pub use sealed::Sealed;
 pub use session::{
     ChannelSet, DeviceSession, Digest, DownlinkCounter, ExtraChannel, Grant, MacVersion, NodeId,
     PendingRequest, SessionEpoch, SessionKeys, UplinkCounter,
 };
+pub use version::ParseVersionError;
 
 /// Receptions of one frame that an event keeps, best first.
 pub const RECEPTIONS_MAX: usize = 32;
