@@ -214,3 +214,26 @@ pub enum EncodeError {
         bytes: usize,
     },
 }
+
+/// Why a session cannot take something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// An acknowledgement of nothing that is under way.
+    #[error("packet id {packet_id} is not under way")]
+    UnknownPacketId {
+        /// The packet id.
+        packet_id: crate::PacketId,
+    },
+    /// More QoS 2 packet ids than the session remembers.
+    #[error("{limit} QoS 2 messages wait for PUBREL")]
+    TooManyAwaitingRel {
+        /// The limit.
+        limit: usize,
+    },
+    /// A kept state in which a packet id stands for two messages.
+    #[error("packet id {packet_id} stands for two messages")]
+    PacketIdTwice {
+        /// The packet id.
+        packet_id: crate::PacketId,
+    },
+}

@@ -7,6 +7,7 @@ mod decoder;
 mod error;
 mod packet;
 mod reason;
+mod session;
 mod topic;
 mod wire_fault;
 mod wire_in;
@@ -17,9 +18,10 @@ pub use acl::{Coverage, coverage, covers};
 pub use connection::Connection;
 pub use connection_event::*;
 pub use decoder::{Decoder, MAX_CONNECT_BYTES, MAX_CONTROL_BYTES, MAX_PROPERTY_BYTES};
-pub use error::{EncodeError, PacketError};
+pub use error::{EncodeError, PacketError, SessionError};
 pub use packet::*;
 pub use reason::ReasonCode;
+pub use session::*;
 pub use topic::*;
 pub use wire_out::encode;
 
@@ -29,5 +31,7 @@ mod codec_test;
 mod connection_test;
 #[cfg(test)]
 mod hostile_test;
+#[cfg(test)]
+mod session_test;
 #[cfg(test)]
 mod strategies;
