@@ -273,6 +273,16 @@ pub enum Command {
     /// Raise the feature level of the log to what every member knows.
     #[n(36)]
     RaiseFeatureLevel(#[n(0)] u32),
+    /// Take one downlink out of the queue, unless it is handed out.
+    #[n(37)]
+    CancelItem {
+        /// Device.
+        #[n(0)]
+        dev_eui: DevEui,
+        /// Item.
+        #[n(1)]
+        item_id: Id,
+    },
 }
 
 /// Create, change, or either.

@@ -70,6 +70,14 @@ pub struct EventRow {
     pub event: Event,
 }
 
+impl EventRow {
+    /// The MQTT topic on which applications get it.
+    pub fn topic(&self) -> String {
+        let DeviceInfo { application_id, dev_eui, .. } = self.device.as_ref();
+        format!("application/{application_id}/device/{dev_eui}/event/{}", self.event.kind())
+    }
+}
+
 /// What happened. Kinds and fields are those of the field's application events.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Event {
@@ -125,6 +133,20 @@ pub enum Event {
         #[n(3)]
         context: Tags,
     },
+}
+
+impl Event {
+    /// The field's name of the kind: the last level of the topic.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Up(_) => "up",
+            Self::Join { .. } => "join",
+            Self::Status { .. } => "status",
+            Self::Ack { .. } => "ack",
+            Self::TxAck(_) => "txack",
+            Self::Log { .. } => "log",
+        }
+    }
 }
 
 /// An uplink as applications get it.

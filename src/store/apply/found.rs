@@ -1,0 +1,98 @@
+//! The cluster's own entries: founding, starts of nodes, the feature level.
+
+use std::sync::Arc;
+
+use mac::NodeId;
+
+use super::{Applied, Change, Decision};
+use crate::limits::FEATURE_LEVEL;
+use crate::model::{Tenant, User};
+use crate::state::{Cluster, Member};
+use crate::{Id, Refusal, Reply, State};
+
+impl State {
+    pub(super) fn found(
+        &mut self,
+        cluster_id: Id,
+        cluster_name: &str,
+        node: NodeId,
+        admin: &User,
+        tenant: &Tenant,
+        applied: &mut Applied,
+    ) -> Decision {
+        if let Some(cluster) = &self.core.cluster {
+            return Err(Refusal::AlreadyExists(format!("cluster {}", cluster.id)));
+        }
+        self.core.cluster = Some(Cluster { id: cluster_id, name: cluster_name.to_owned() });
+        self.core.feature_level = FEATURE_LEVEL;
+        let booted_at = self.time();
+        let member = Member { boot: 0, feature_level: FEATURE_LEVEL, booted_at };
+        self.members.insert(node, member);
+        let admin = User { created_at: booted_at, updated_at: booted_at, ..admin.clone() };
+        self.index.user_added(&admin);
+        applied.changes.push(Change::User(admin.id));
+        self.users.insert(admin.id, Arc::new(admin));
+        let tenant = Tenant { created_at: booted_at, updated_at: booted_at, ..tenant.clone() };
+        self.index.tenant_added(&tenant);
+        applied.changes.push(Change::Tenant(tenant.id));
+        self.tenants.insert(tenant.id, Arc::new(tenant));
+        Ok(Reply::Done)
+    }
+
+    /// A start voids what the node held before it: grants, whose use it may have forgotten (dangers
+    /// A9), and the connections of persistent sessions.
+    pub(super) fn boot(
+        &mut self,
+        node: NodeId,
+        boot: u64,
+        feature_level: u32,
+        applied: &mut Applied,
+    ) -> Decision {
+        if let Some(known) = self.members.get(&node)
+            && boot < known.boot
+        {
+            let text = format!("node {} has started {} times, not {boot}", node.0, known.boot);
+            return Err(Refusal::Invalid(text));
+        }
+        let booted_at = self.time();
+        self.members.insert(node, Member { boot, feature_level, booted_at });
+        let holds = |session: &mac::DeviceSession| {
+            let held = [session.n_f_cnt_down.grant, session.a_f_cnt_down.grant];
+            held.into_iter().flatten().any(|grant| grant.home == node)
+        };
+        let holders = self.devices.values().filter(|device| {
+            let sessions = [&device.session, &device.pending_session];
+            sessions.into_iter().flatten().any(holds)
+        });
+        let holders: Vec<_> = holders.map(|device| device.dev_eui).collect();
+        for dev_eui in holders {
+            self.change_device(dev_eui, |device| {
+                let sessions = [&mut device.session, &mut device.pending_session];
+                sessions.into_iter().flatten().for_each(|session| void_grants(session, node));
+            });
+        }
+        self.disconnect_clients_of(node, applied);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn raise_feature_level(&mut self, level: u32) -> Decision {
+        if level < self.core.feature_level {
+            let text = format!("the feature level is {} already", self.core.feature_level);
+            return Err(Refusal::Invalid(text));
+        }
+        let behind = self.members.iter().find(|(_, member)| member.feature_level < level);
+        if let Some((node, member)) = behind {
+            let known = member.feature_level;
+            let text = format!("node {} knows feature level {known}, not {level}", node.0);
+            return Err(Refusal::Invalid(text));
+        }
+        self.core.feature_level = level;
+        Ok(Reply::Done)
+    }
+}
+
+fn void_grants(session: &mut mac::DeviceSession, node: NodeId) {
+    for counter in [&mut session.n_f_cnt_down, &mut session.a_f_cnt_down] {
+        counter.grant = counter.grant.filter(|grant| grant.home != node);
+    }
+}
