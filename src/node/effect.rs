@@ -38,8 +38,6 @@ pub enum Effect {
         call: CallId,
         /// What came of it.
         result: Result<Outcome, ApiError>,
-        /// Nothing more will be answered.
-        last: bool,
     },
     /// Put this into the log. It comes back through [`crate::Node::apply`], or as
     /// [`crate::Input::ProposalFailed`].
@@ -110,5 +108,5 @@ pub struct AppliedRows {
     /// New rows of the event log.
     pub rows: Vec<EventRow>,
     /// Rows below this sequence may be dropped.
-    pub drop_below: u64,
+    pub drop_below: Option<u64>,
 }

@@ -28,6 +28,9 @@ pub enum ProposalError {
     /// The disk is full: nothing was written.
     #[error("the disk is full: nothing can be written until space is freed")]
     DiskFull,
+    /// Larger than an entry of the log may be.
+    #[error("too large for the log")]
+    TooLarge,
     /// Nobody knows: it may yet be applied. Never taken for a refusal.
     #[error("the outcome is not known")]
     Unknown,
