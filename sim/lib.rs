@@ -21,6 +21,12 @@ pub mod dice;
 #[cfg(madsim)]
 pub mod disk;
 #[cfg(madsim)]
+pub mod invariants;
+#[cfg(madsim)]
 pub mod net;
 #[cfg(madsim)]
+pub mod oracle;
+#[cfg(madsim)]
 pub mod runtime;
+#[cfg(madsim)]
+pub mod trace;
