@@ -27,6 +27,10 @@ pub mod net;
 #[cfg(madsim)]
 pub mod oracle;
 #[cfg(madsim)]
+pub mod plan;
+#[cfg(madsim)]
 pub mod runtime;
+#[cfg(madsim)]
+pub mod scenario;
 #[cfg(madsim)]
 pub mod trace;
