@@ -1,0 +1,324 @@
+//! openraft's state machine: hands entries to the [`Machine`], stores what comes of them.
+//!
+//! The state lives in memory; on disk are its last snapshot and the log behind it. Event rows are
+//! stored lazily: a replay makes them again, and any later fsync, so also the purge of their
+//! entries, makes them durable.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
+use openraft::type_config::alias::SnapshotOf;
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use openraft_rt::{AsyncRuntime, Mutex as _};
+
+use super::codec::{SnapshotRecord, decode_snapshot, encode_snapshot};
+use super::log::{Fault, OrderError};
+use super::machine::{Chunks, Content, Entry, Machine, MachineError};
+use super::settings::APPLY_ENTRIES;
+use super::snapshot::StoredSnapshot;
+use super::types::{LogId, Members, Payload, RaftEntry, SnapshotMeta, TypeConfig};
+use crate::disk::Disk;
+use crate::storage::{Batch, Meta, Op, StorageError};
+
+/// What stays when consensus is started again inside the process: the machine's state does, too.
+pub(crate) struct Shared<R: AsyncRuntime> {
+    applied: R::Mutex<Applied>,
+    current: Mutex<Option<SnapshotRecord>>,
+    generation: AtomicU64,
+    /// Bytes appended since the last snapshot.
+    pub(crate) growth: Arc<AtomicU64>,
+    /// openraft's own suite leaves out entries.
+    #[cfg(test)]
+    pub(crate) holes: std::sync::atomic::AtomicBool,
+}
+
+struct Applied {
+    last: Option<LogId>,
+    members: Members,
+    /// Which run of consensus may apply: a task of an earlier one may still be under way.
+    run: u64,
+}
+
+impl<R: AsyncRuntime> Shared<R> {
+    /// Reads which snapshot is current.
+    pub(crate) fn load(disk: &impl Disk) -> Result<Self, StorageError> {
+        let current = disk
+            .database()
+            .meta(Meta::Snapshot)?
+            .map(|bytes| decode_snapshot(&bytes).map_err(|e| e.at("meta", "snapshot")))
+            .transpose()?;
+        let generation = current.as_ref().map_or(0, |snapshot| snapshot.generation);
+        let applied = Applied { last: None, members: Members::default(), run: 0 };
+        Ok(Self {
+            applied: R::Mutex::new(applied),
+            current: Mutex::new(current),
+            generation: AtomicU64::new(generation),
+            growth: Arc::default(),
+            #[cfg(test)]
+            holes: Default::default(),
+        })
+    }
+
+    /// Takes the state over from earlier runs; returns the number of the new one.
+    pub(crate) async fn take_over(&self) -> u64 {
+        let mut applied = self.applied.lock().await;
+        applied.run += 1;
+        applied.run
+    }
+
+    /// Whether an entry is missing between two.
+    fn is_hole(&self, last: LogId, next: LogId) -> bool {
+        #[cfg(test)]
+        if self.holes.load(Ordering::Relaxed) {
+            return false;
+        }
+        next.index() != last.index() + 1
+    }
+
+    /// Generation of the current snapshot, if there is one.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.current().map(|snapshot| snapshot.generation)
+    }
+
+    fn current(&self) -> Option<SnapshotRecord> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The state machine of one run of consensus.
+pub struct StateMachine<R: AsyncRuntime, D, M> {
+    pub(crate) shared: Arc<Shared<R>>,
+    pub(crate) machine: M,
+    pub(crate) disk: D,
+    pub(crate) fault: Fault,
+    pub(crate) run: u64,
+}
+
+impl<R: AsyncRuntime, D: Disk, M: Machine> StateMachine<R, D, M> {
+    async fn apply_group(
+        &self,
+        group: Vec<EntryResponder<TypeConfig<R>>>,
+    ) -> Result<(), io::Error> {
+        let mut applied = self.shared.applied.lock().await;
+        if applied.run != self.run {
+            return Err(io::Error::other("superseded by a later run"));
+        }
+        let mut entries = Vec::with_capacity(group.len());
+        let mut responders = Vec::with_capacity(group.len());
+        let mut last = applied.last;
+        let mut members = None;
+        for (entry, responder) in group {
+            if let Some(last) = last
+                && (self.shared.is_hole(last, entry.log_id) || entry.log_id <= last)
+            {
+                let (from, to) = (last.to_string(), entry.log_id.to_string());
+                return Err(OrderError::Apply { from, to }.into());
+            }
+            last = Some(entry.log_id);
+            if let EntryPayload::Membership(membership) = &entry.payload {
+                members = Some(Members::new(last, membership.clone()));
+            }
+            entries.push(plain(entry));
+            responders.push(responder);
+        }
+        let outcome = self.machine.apply(entries).await.map_err(io::Error::other)?;
+        // From here to the end nothing waits: machine and record move together.
+        if outcome.replies.len() != responders.len() {
+            let text = format!("{} replies to {}", outcome.replies.len(), responders.len());
+            return Err(io::Error::other(MachineError { text }));
+        }
+        applied.last = last;
+        if let Some(members) = members {
+            applied.members = members;
+        }
+        drop(applied);
+        if !outcome.batch.is_empty() {
+            // Nobody waits: a failure shows with the next append, behind it in the disk's order.
+            drop(self.disk.commit(outcome.batch.lazily()));
+        }
+        for (reply, responder) in outcome.replies.into_iter().zip(responders) {
+            if let Some(responder) = responder {
+                responder.send(Payload(reply));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a stored generation the current one, and drops all others.
+    async fn publish(&self, record: SnapshotRecord) -> Result<(), io::Error> {
+        let value = encode_snapshot(&record);
+        let batch = Batch::new()
+            .with(Op::PutMeta { key: Meta::Snapshot, value })
+            .with(Op::DropSnapshotsExcept { generation: Some(record.generation) });
+        let commit = {
+            // One lock over both: the order on disk is the order in memory.
+            let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let newer = current
+                .as_ref()
+                .is_some_and(|current| current.meta.last_log_id > record.meta.last_log_id);
+            if newer {
+                return Err(io::Error::other("a newer snapshot came first"));
+            }
+            *current = Some(record);
+            self.disk.commit(batch)
+        };
+        self.settle(commit.await)
+    }
+
+    /// Remembers a failed write, and lets the log that shares the disk stop too.
+    fn settle(&self, outcome: Result<(), StorageError>) -> Result<(), io::Error> {
+        outcome.map_err(|error| {
+            self.fault.get_or_init(|| error.clone());
+            error.into()
+        })
+    }
+
+    /// Stores pieces under a new generation; returns it, their number and their size.
+    async fn store(
+        &self,
+        mut next: impl FnMut() -> Option<Result<bytes::Bytes, StorageError>> + Send,
+    ) -> Result<(u64, u32, u64), io::Error> {
+        let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let (mut chunks, mut size) = (0, 0);
+        while let Some(piece) = next() {
+            let bytes = self.settle_read(piece)?;
+            size += bytes.len() as u64;
+            // One at a time: the log's batches pass in between.
+            let put = Op::PutSnapshotChunk { generation, chunk: chunks, bytes };
+            self.settle(self.disk.commit(Batch::new().with(put)).await)?;
+            chunks += 1;
+        }
+        Ok((generation, chunks, size))
+    }
+
+    fn settle_read<T>(&self, read: Result<T, StorageError>) -> Result<T, io::Error> {
+        read.map_err(|error| {
+            self.fault.get_or_init(|| error.clone());
+            error.into()
+        })
+    }
+
+    fn clone_for_builder(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            machine: self.machine.clone(),
+            disk: self.disk.clone(),
+            fault: Arc::clone(&self.fault),
+            run: self.run,
+        }
+    }
+}
+
+fn plain(entry: RaftEntry) -> Entry {
+    let content = match entry.payload {
+        EntryPayload::Blank => Content::Blank,
+        EntryPayload::Normal(Payload(command)) => Content::Command(command),
+        EntryPayload::Membership(members) => Content::Members {
+            voters: members.voter_ids().collect(),
+            learners: members.learner_ids().collect(),
+        },
+    };
+    Entry { index: entry.log_id.index(), term: entry.log_id.committed_leader_id().term, content }
+}
+
+impl<R: AsyncRuntime, D: Disk, M: Machine> RaftStateMachine<TypeConfig<R>>
+    for StateMachine<R, D, M>
+{
+    type SnapshotData = StoredSnapshot<D>;
+    type SnapshotBuilder = SnapshotBuilder<R, D, M>;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Members), io::Error> {
+        let applied = self.shared.applied.lock().await;
+        Ok((applied.last, applied.members.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig<R>>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut groups = entries.ready_chunks(APPLY_ENTRIES);
+        while let Some(group) = groups.next().await {
+            self.apply_group(group.into_iter().collect::<Result<_, _>>()?).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<R, D, M> {
+        let applied = self.shared.applied.lock().await;
+        // Under the lock: the view is that of the last entry applied.
+        let view = self.machine.snapshot().await;
+        let meta =
+            SnapshotMeta { last_log_id: applied.last, last_membership: applied.members.clone() };
+        drop(applied);
+        self.shared.growth.store(0, Ordering::Relaxed);
+        SnapshotBuilder { state_machine: self.clone_for_builder(), view: Some(view), meta }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: StoredSnapshot<D>,
+    ) -> Result<(), io::Error> {
+        let current = self.shared.current();
+        let own = snapshot.is_on(&self.disk)
+            && current.as_ref().is_some_and(|own| own.generation == snapshot.generation);
+        let mut stored = snapshot;
+        if !own {
+            let mut pieces = stored.read();
+            let (generation, chunks, bytes) = self.store(|| pieces.next()).await?;
+            let meta = meta.clone();
+            self.publish(SnapshotRecord { generation, chunks, bytes, meta }).await?;
+            stored = StoredSnapshot { disk: self.disk.clone(), generation, chunks };
+        }
+        let mut applied = self.shared.applied.lock().await;
+        self.machine.restore(stored.read()).await.map_err(io::Error::other)?;
+        applied.last = meta.last_log_id;
+        applied.members = meta.last_membership.clone();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig<R>, StoredSnapshot<D>>>, io::Error> {
+        Ok(self.shared.current().map(|record| Snapshot {
+            meta: record.meta,
+            snapshot: StoredSnapshot {
+                disk: self.disk.clone(),
+                generation: record.generation,
+                chunks: record.chunks,
+            },
+        }))
+    }
+}
+
+/// Writes one frozen view of the state to the disk, beside everything else that goes on.
+pub struct SnapshotBuilder<R: AsyncRuntime, D, M: Machine> {
+    state_machine: StateMachine<R, D, M>,
+    view: Option<Result<M::Snapshot, MachineError>>,
+    meta: SnapshotMeta,
+}
+
+impl<R: AsyncRuntime, D: Disk, M: Machine> RaftSnapshotBuilder<TypeConfig<R>>
+    for SnapshotBuilder<R, D, M>
+{
+    type SnapshotData = StoredSnapshot<D>;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<SnapshotOf<TypeConfig<R>, StoredSnapshot<D>>, io::Error> {
+        let Some(view) = self.view.take() else {
+            return Err(io::Error::other("a view is written once"));
+        };
+        let mut view = view.map_err(io::Error::other)?;
+        let (generation, chunks, bytes) =
+            self.state_machine.store(|| view.next_chunk().map(Ok)).await?;
+        let meta = self.meta.clone();
+        let record = SnapshotRecord { generation, chunks, bytes, meta: meta.clone() };
+        self.state_machine.publish(record).await?;
+        let snapshot = StoredSnapshot { disk: self.state_machine.disk.clone(), generation, chunks };
+        Ok(Snapshot { meta, snapshot })
+    }
+}
