@@ -27,6 +27,8 @@ pub mod net;
 #[cfg(madsim)]
 pub mod oracle;
 #[cfg(madsim)]
+pub mod outside;
+#[cfg(madsim)]
 pub mod plan;
 #[cfg(madsim)]
 pub mod runtime;

@@ -206,6 +206,8 @@ fn hosts(scenario: &Scenario) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const HEAD: &str = "title = \"t\"\nduration = \"60s\"\n";
@@ -221,6 +223,15 @@ mod tests {
         assert_eq!(scenario.nodes.count, 1);
         assert_eq!(scenario.workload.tries, 8);
         assert!(scenario.fault.is_empty());
+    }
+
+    #[test]
+    fn every_committed_scenario_reads() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let scenarios = files.filter(|path| path.extension().is_some_and(|end| end == "toml"));
+        let read = scenarios.map(|path| Scenario::load(&path).unwrap_or_else(|e| panic!("{e}")));
+        assert!(read.count() >= 1);
     }
 
     #[test]

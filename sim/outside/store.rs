@@ -1,0 +1,166 @@
+//! `host`'s storage on a simulated disk: group commit, fsync in its own time, then the answer.
+//!
+//! A task of the node takes all batches that wait, commits them with one transaction, waits until
+//! the disk has done its fsync, and only then answers. The task dies with the node.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use host::disk::Disk as HostDisk;
+use host::storage::{Batch, Database, Medium, StorageError};
+use openraft_rt::{Oneshot as _, OneshotSender as _};
+use redb::StorageBackend;
+
+use crate::disk::Disk;
+use crate::runtime::{Once, OnceReceiver, OnceSender, held};
+
+/// The storage file, and its name while it is being created.
+const FILE: &str = "tern.redb";
+const TEMPORARY: &str = "tern.redb.new";
+
+/// Bugs that can be planted in the storage, to prove that the checkers see. Feature `sabotage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bug {
+    /// None.
+    #[default]
+    None,
+    /// Batches are acknowledged when they are written, not when they are durable.
+    #[cfg(any(test, feature = "sabotage"))]
+    AckBeforeFsync,
+}
+
+impl Medium for Disk {
+    fn exists(&self) -> io::Result<bool> {
+        Ok(Self::exists(self, FILE))
+    }
+
+    fn create_temporary(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.create(TEMPORARY)))
+    }
+
+    fn publish(&self) -> io::Result<()> {
+        Self::open(self, TEMPORARY)?.sync_data()?;
+        self.rename(TEMPORARY, FILE);
+        Ok(())
+    }
+
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(Self::open(self, FILE)?))
+    }
+}
+
+type Answer = Result<(), StorageError>;
+
+/// Batches that wait for the next commit.
+#[derive(Debug, Default)]
+struct Waiting {
+    batches: Vec<(Batch, OnceSender<Answer>)>,
+    committer: Option<Waker>,
+}
+
+/// The storage of one boot of one node. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: Arc<Database>,
+    disk: Disk,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl Store {
+    /// Opens the storage, creating it on an empty disk, and starts its task on the node whose task
+    /// is running.
+    ///
+    /// Errors: what [`Database::open`] says.
+    pub async fn open(disk: Disk, bug: Bug) -> Result<Self, StorageError> {
+        let database = Arc::new(Database::open(disk.clone())?);
+        disk.flush().await.map_err(|error| StorageError::Io {
+            doing: "opening the simulated disk",
+            text: error.to_string(),
+        })?;
+        let store = Self { database, disk, waiting: Arc::default() };
+        madsim::task::spawn(store.clone().commit_all(bug));
+        Ok(store)
+    }
+
+    async fn commit_all(self, bug: Bug) {
+        loop {
+            let (batches, answers): (Vec<_>, Vec<_>) =
+                Gather(&self.waiting).await.into_iter().unzip();
+            let results = self.database.commit(&batches);
+            let flush = self.disk.enqueue();
+            let mut pending: Vec<_> = answers.into_iter().zip(results).collect();
+            if bug != Bug::None {
+                answer(&mut pending);
+            }
+            if self.disk.finish(flush).await.is_err() {
+                // The machine has died meanwhile: nobody is left to be answered.
+                return;
+            }
+            answer(&mut pending);
+        }
+    }
+}
+
+fn answer(pending: &mut Vec<(OnceSender<Answer>, Answer)>) {
+    for (to, result) in pending.drain(..) {
+        // Whoever dropped its commit wants no answer; the batch stays.
+        let _ = to.send(result);
+    }
+}
+
+/// Resolves with everything that waits, once something does.
+struct Gather<'a>(&'a Mutex<Waiting>);
+
+impl Future for Gather<'_> {
+    type Output = Vec<(Batch, OnceSender<Answer>)>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut waiting = held(self.0);
+        if waiting.batches.is_empty() {
+            waiting.committer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(std::mem::take(&mut waiting.batches))
+    }
+}
+
+/// A batch under way.
+#[derive(Debug)]
+pub struct Commit(OnceReceiver<Answer>);
+
+impl Future for Commit {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        Pin::new(&mut self.0).poll(cx).map(|answer| {
+            answer.unwrap_or_else(|_| {
+                Err(StorageError::Stopped { text: "the machine has died".to_owned() })
+            })
+        })
+    }
+}
+
+impl HostDisk for Store {
+    type Commit = Commit;
+
+    fn commit(&self, batch: Batch) -> Commit {
+        let (sender, receiver) = Once::channel();
+        let mut waiting = held(&self.waiting);
+        waiting.batches.push((batch, sender));
+        if let Some(committer) = waiting.committer.take() {
+            committer.wake();
+        }
+        Commit(receiver)
+    }
+
+    fn database(&self) -> &Database {
+        &self.database
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.disk.free()
+    }
+}
