@@ -110,8 +110,28 @@ pub struct Health {
 }
 
 /// The replicated log of this node. A value is a handle; clones share it.
+///
+/// When the last one is dropped its tasks end, without waiting for what is under way;
+/// [`Consensus::shutdown`] waits.
 pub struct Consensus<R: AsyncRuntime, D: Disk, M: Machine> {
     inner: Arc<Inner<R, D, M>>,
+    end: Arc<End<R>>,
+}
+
+/// Tells the supervisor to end, at the latest when the last handle is gone. Behind a lock since
+/// the trait does not promise that a sender may be shared.
+struct End<R: AsyncRuntime>(Mutex<WatchTx<R, bool>>);
+
+impl<R: AsyncRuntime> End<R> {
+    fn tell(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).send(true).ok();
+    }
+}
+
+impl<R: AsyncRuntime> Drop for End<R> {
+    fn drop(&mut self) {
+        self.tell();
+    }
 }
 
 struct Inner<R: AsyncRuntime, D: Disk, M: Machine> {
@@ -121,15 +141,14 @@ struct Inner<R: AsyncRuntime, D: Disk, M: Machine> {
     shared: Arc<Shared<R>>,
     /// `None` while a full disk keeps it from running, and after the end.
     raft: RwLock<Option<RaftOf<R, D, M>>>,
-    // The trait does not promise that a sender may be shared, hence the locks.
+    // As for `End`.
     health: Mutex<WatchTx<R, Health>>,
     watch: WatchRx<R, Health>,
-    end: Mutex<WatchTx<R, bool>>,
 }
 
 impl<R: AsyncRuntime, D: Disk, M: Machine> Clone for Consensus<R, D, M> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { inner: Arc::clone(&self.inner), end: Arc::clone(&self.end) }
     }
 }
 
@@ -168,7 +187,8 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
     /// Starts consensus on a disk: restores the machine, founds a cluster of one on an empty disk,
     /// and, as the sole voter, stands for election at once.
     ///
-    /// Returns when the machine is restored; [`Consensus::health`] tells when there is a leader.
+    /// Returns when the machine is restored; [`Consensus::health`] tells when there is a leader. On
+    /// a full disk it returns at once, standing [`Standing::Full`], and starts when there is room.
     ///
     /// Errors: a disk that cannot be read, or a snapshot the machine refuses.
     pub async fn start(disk: D, machine: M, settings: Settings) -> Result<Self, ConsensusError> {
@@ -183,11 +203,18 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
         };
         let (health, watch) = watched::<R, _>(idle);
         let (end, ending) = watched::<R, _>(false);
-        let (health, end) = (Mutex::new(health), Mutex::new(end));
+        let (health, end) = (Mutex::new(health), Arc::new(End(Mutex::new(end))));
         let raft = RwLock::new(None);
-        let inner = Inner { disk, machine, settings, shared, raft, health, watch, end };
-        let consensus = Self { inner: Arc::new(inner) };
-        let run = consensus.inner.launch().await?;
+        let inner = Inner { disk, machine, settings, shared, raft, health, watch };
+        let consensus = Self { inner: Arc::new(inner), end };
+        let run = match consensus.inner.launch().await {
+            Ok(run) => Some(run),
+            Err(ConsensusError::Storage(StorageError::Full)) => {
+                consensus.inner.stand(Standing::Full);
+                None
+            }
+            Err(error) => return Err(error),
+        };
         drop(R::spawn(supervise(Arc::clone(&consensus.inner), run, ending)));
         Ok(consensus)
     }
@@ -240,7 +267,7 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
     /// Ends it: what was taken is on disk, what is under way may stay unknown to its proposer.
     pub async fn shutdown(&self) {
         let raft = self.inner.take_raft();
-        self.inner.end.lock().unwrap_or_else(PoisonError::into_inner).send(true).ok();
+        self.end.tell();
         if let Some(raft) = raft {
             raft.shutdown().await.ok();
         }
@@ -383,47 +410,76 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Inner<R, D, M> {
     }
 }
 
-/// Publishes what openraft reports, keeps the log short, and starts it again after a full disk.
+/// How one run of openraft ended.
+enum Ended {
+    /// It was told to.
+    Told,
+    /// The disk is full.
+    Full,
+    /// For good, with this text.
+    Failed(String),
+}
+
+/// Watches openraft, and starts it again after a full disk, until the end.
 async fn supervise<R: AsyncRuntime, D: Disk, M: Machine>(
     inner: Arc<Inner<R, D, M>>,
-    mut run: Run<R>,
+    mut run: Option<Run<R>>,
     mut ending: WatchRx<R, bool>,
 ) {
     loop {
-        let failed = inner.observe(&mut run);
-        if *ending.borrow_watched() {
-            return;
-        }
-        inner.bound_the_log().await;
-        let gone = match failed {
-            Some(text) => Some(text),
-            None => match R::select2(ending.changed(), run.metrics.changed()).await {
-                Select2::First(_) => return,
-                Select2::Second(Ok(())) => None,
-                Select2::Second(Err(_)) => Some("ended without a reason".to_string()),
+        let ended = match run.take() {
+            Some(run) => watch_over(&*inner, run, &mut ending).await,
+            None => match R::select2(ending.changed(), inner.revive()).await {
+                Select2::First(_) => Ended::Told,
+                Select2::Second(Ok(revived)) => {
+                    tracing::info!("there is room again: writes are accepted");
+                    run = Some(revived);
+                    continue;
+                }
+                Select2::Second(Err(error)) => Ended::Failed(error.to_string()),
             },
         };
-        let Some(text) = gone else { continue };
         if let Some(raft) = inner.take_raft() {
             raft.shutdown().await.ok();
         }
-        if run.fault.get() != Some(&StorageError::Full) {
-            let text = run.fault.get().map_or(text, ToString::to_string);
-            tracing::error!(reason = %text, "consensus stopped");
-            inner.stand(Standing::Stopped { text });
-            return;
-        }
-        tracing::warn!("disk full: writes are refused until there is room");
-        inner.stand(Standing::Full);
-        match R::select2(ending.changed(), inner.revive()).await {
-            Select2::First(_) => return,
-            Select2::Second(Ok(revived)) => run = revived,
-            Select2::Second(Err(error)) => {
-                tracing::error!(reason = %error, "consensus stopped");
-                inner.stand(Standing::Stopped { text: error.to_string() });
+        match ended {
+            Ended::Told => return,
+            Ended::Full => {
+                tracing::warn!("disk full: writes are refused until there is room");
+                inner.stand(Standing::Full);
+            }
+            Ended::Failed(text) => {
+                tracing::error!(reason = %text, "consensus stopped");
+                inner.stand(Standing::Stopped { text });
                 return;
             }
         }
-        tracing::info!("there is room again: writes are accepted");
+    }
+}
+
+/// Publishes what openraft reports and keeps the log short, until the run ends.
+async fn watch_over<R: AsyncRuntime, D: Disk, M: Machine>(
+    inner: &Inner<R, D, M>,
+    mut run: Run<R>,
+    ending: &mut WatchRx<R, bool>,
+) -> Ended {
+    loop {
+        let failed = inner.observe(&mut run);
+        if *ending.borrow_watched() {
+            return Ended::Told;
+        }
+        if let Some(text) = failed {
+            return match run.fault.get() {
+                Some(StorageError::Full) => Ended::Full,
+                Some(fault) => Ended::Failed(fault.to_string()),
+                None => Ended::Failed(text),
+            };
+        }
+        inner.bound_the_log().await;
+        match R::select2(ending.changed(), run.metrics.changed()).await {
+            Select2::First(_) => return Ended::Told,
+            Select2::Second(Ok(())) => {}
+            Select2::Second(Err(_)) => return Ended::Failed("ended without a reason".to_string()),
+        }
     }
 }

@@ -293,6 +293,41 @@ fn a_full_disk_refuses_and_recovers_inside_the_process() {
 }
 
 #[test]
+fn it_starts_on_a_full_disk_and_waits_for_room() {
+    run(async {
+        let torn = TornDisk::default();
+        let (consensus, _, disk) = start(&torn, settings()).await;
+        propose(&consensus, 0..3).await;
+        consensus.shutdown().await;
+        torn.arm(DiskFault::Full(0));
+        let tape = Tape::default();
+        let consensus = Tapes::start(disk, tape.clone(), settings()).await.unwrap();
+        assert_eq!(consensus.propose(command(3)).await, Err(ProposeError::Full));
+        torn.make_room();
+        until(&consensus, |health| health.leader == Some(1)).await;
+        propose(&consensus, 3..4).await;
+        assert_eq!(tape.commands(), (0..4).map(command).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn its_tasks_end_with_the_last_handle() {
+    run(async {
+        let (consensus, tape, disk) = start(&TornDisk::default(), settings()).await;
+        propose(&consensus, 0..3).await;
+        let other = consensus.clone();
+        drop(consensus);
+        propose(&other, 3..4).await;
+        drop(other);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Arc::strong_count(&tape.0) > 1 || Arc::strong_count(&disk.database) > 1 {
+            assert!(Instant::now() < deadline, "something lives on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+#[test]
 fn a_failed_fsync_stops_it_with_a_clear_text() {
     run(async {
         let torn = TornDisk::default();
