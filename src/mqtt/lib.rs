@@ -1,10 +1,13 @@
 //! MQTT 3.1.1 and 5.0 without a socket: packets, topics, sessions, connections.
 
 mod acl;
+mod arena;
+mod client;
 mod connection;
 mod connection_event;
 mod decoder;
 mod error;
+mod index;
 mod packet;
 mod reason;
 mod session;
@@ -15,16 +18,20 @@ mod wire_out;
 mod wire_properties;
 
 pub use acl::{Coverage, coverage, covers};
+pub use client::{Client, ClientClosed, ClientConfig, ClientError, ClientEvent};
 pub use connection::Connection;
 pub use connection_event::*;
 pub use decoder::{Decoder, MAX_CONNECT_BYTES, MAX_CONTROL_BYTES, MAX_PROPERTY_BYTES};
 pub use error::{EncodeError, PacketError, SessionError};
+pub use index::{LOOKUP_BUDGET, Lookup, TopicIndex};
 pub use packet::*;
 pub use reason::ReasonCode;
 pub use session::*;
 pub use topic::*;
 pub use wire_out::encode;
 
+#[cfg(test)]
+mod client_test;
 #[cfg(test)]
 mod codec_test;
 #[cfg(test)]

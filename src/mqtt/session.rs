@@ -14,7 +14,8 @@ use crate::{ReasonCode, SessionError};
 /// Bounds of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// QoS 1 and 2 messages under way to the client at once; its own receive maximum also counts.
+    /// QoS 1 and 2 messages under way to the client at once, below 65,000; its own receive maximum
+    /// also counts.
     pub max_inflight: u16,
     /// QoS 2 packet ids of the client that wait for PUBREL.
     pub max_awaiting_rel: usize,
@@ -127,13 +128,14 @@ pub struct Session<M> {
     window: Option<usize>,
     /// Under way since an earlier connection and not yet sent again on this one.
     resend: VecDeque<PacketId>,
+    /// Packet ids of a client's SUBSCRIBE and UNSUBSCRIBE on the present connection.
+    reserved: BTreeSet<PacketId>,
 }
 
 impl<M: Clone> Session<M> {
     /// A session without a past.
     pub fn new(limits: SessionLimits) -> Self {
-        let state = SessionState::default();
-        Self { limits, state, window: None, resend: VecDeque::new() }
+        Self::unconnected(limits, SessionState::default())
     }
 
     /// A kept session, not connected.
@@ -146,7 +148,12 @@ impl<M: Clone> Session<M> {
                 return Err(SessionError::PacketIdTwice { packet_id: inflight.packet_id });
             }
         }
-        Ok(Self { limits, state, window: None, resend: VecDeque::new() })
+        Ok(Self::unconnected(limits, state))
+    }
+
+    fn unconnected(limits: SessionLimits, state: SessionState<M>) -> Self {
+        let (resend, reserved) = (VecDeque::new(), BTreeSet::new());
+        Self { limits, state, window: None, resend, reserved }
     }
 
     /// What must be kept.
@@ -177,6 +184,7 @@ impl<M: Clone> Session<M> {
     pub fn disconnected(&mut self) {
         self.window = None;
         self.resend.clear();
+        self.reserved.clear();
         if !self.limits.store_qos0 {
             let before = self.state.queue.len();
             self.state.queue.retain(|queued| queued.qos != Qos::AtMostOnce);
@@ -259,13 +267,28 @@ impl<M: Clone> Session<M> {
         self.state.inflight.iter().position(|inflight| inflight.packet_id == packet_id)
     }
 
-    /// The id after the last one that no message under way has.
+    /// A packet id that no message gets until it is released: a client's for SUBSCRIBE and
+    /// UNSUBSCRIBE. Forgotten with the connection.
+    pub(crate) fn reserve(&mut self) -> PacketId {
+        let packet_id = self.next_packet_id();
+        self.reserved.insert(packet_id);
+        packet_id
+    }
+
+    /// Whether the packet id was reserved; it is no longer.
+    pub(crate) fn release(&mut self, packet_id: PacketId) -> bool {
+        self.reserved.remove(&packet_id)
+    }
+
+    /// The id after the last one that nothing under way has.
     fn next_packet_id(&mut self) -> PacketId {
-        assert!(self.state.inflight.len() < usize::from(u16::MAX), "the window leaves an id free");
+        let used = self.state.inflight.len() + self.reserved.len();
+        assert!(used < usize::from(u16::MAX), "the bounds leave an id free");
         loop {
             self.state.last_packet_id = self.state.last_packet_id.wrapping_add(1);
             if let Some(packet_id) = PacketId::new(self.state.last_packet_id)
                 && self.position(packet_id).is_none()
+                && !self.reserved.contains(&packet_id)
             {
                 return packet_id;
             }

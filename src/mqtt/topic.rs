@@ -4,6 +4,7 @@
 //! `/` and may be empty. Limits are ours, because a filter's cost is paid at every publish.
 //! Source: MQTT 5.0 §4.7 (names, filters, wildcards, `$`), §4.8.2 (shared subscriptions).
 
+use core::borrow::Borrow;
 use core::fmt;
 use core::str::FromStr;
 use std::sync::Arc;
@@ -207,6 +208,12 @@ impl TopicFilter {
                 (None | Some(_), None | Some(_)) => return false,
             }
         }
+    }
+}
+
+impl Borrow<str> for TopicFilter {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
