@@ -1,4 +1,5 @@
-//! Which channels are on: the text people write, and the LinkADRReq blocks that bring a device there.
+//! Which channels are on: the text people write, and the LinkADRReq blocks that bring a device
+//! there.
 //!
 //! Source: RP002-1.0.4 §2 (ChMaskCntl of each region), LoRaWAN 1.0.4 §5.3.
 
@@ -91,8 +92,8 @@ pub struct ReservedChMaskCntl {
 impl Region {
     /// What a device does with one LinkADRReq of a block.
     ///
-    /// * `defined`: channels it has; a mask bit of another one is of no consequence here, whether it
-    ///   is a reason to refuse is the device's matter.
+    /// * `defined`: channels it has; a mask bit of another one is of no consequence here, whether
+    ///   it is a reason to refuse is the device's matter.
     /// * Errors: [`ReservedChMaskCntl`].
     pub fn apply_channel_mask(
         &self,

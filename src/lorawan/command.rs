@@ -1,7 +1,7 @@
 //! MAC commands as a stream: one walk for both directions, which stops at what it cannot measure.
 //!
-//! A command carries no length of its own, so nothing after an unknown CID can be read: the iterator
-//! yields what came before, then one error, then ends. Source: LoRaWAN 1.0.4 §5, 1.1 §5.
+//! A command carries no length of its own, so nothing after an unknown CID can be read: the
+//! iterator yields what came before, then one error, then ends. Source: LoRaWAN 1.0.4 §5, 1.1 §5.
 
 use core::marker::PhantomData;
 

@@ -9,7 +9,9 @@ use crate::crypto::Aes;
 use crate::session::SessionKeys;
 use crate::{DevEui, DevNonce, JoinEui, JoinNonce, Key, NetId};
 
-/// One derivation: `tag`, then `parts`, padded with zeros to a block. The parts never exceed 15 bytes.
+/// One derivation: `tag`, then `parts`, padded with zeros to a block.
+///
+/// The parts never exceed 15 bytes.
 fn derive(root: &Aes, tag: u8, parts: &[&[u8]]) -> Key {
     let mut block = [0; 16];
     block[0] = tag;

@@ -14,8 +14,8 @@ pub struct FCntExhausted {
 ///
 /// * `last`: highest counter accepted so far, in frames; `None` before the first.
 /// * Returns the candidate in the same half as `last` first (it may be at or below `last`: a repeat
-///   or a replay), then the one in the next half. At the very end of the counter, where no next half
-///   exists, both are the first.
+///   or a replay), then the one in the next half. At the very end of the counter, where no next
+///   half exists, both are the first.
 /// * Errors: [`FCntExhausted`] when only a counter past 2^32 - 1 could be new.
 /// * Source: LoRaWAN 1.0.4 §4.3.1.5.
 pub fn fcnt_candidates(last: Option<u32>, wire: u16) -> Result<[u32; 2], FCntExhausted> {

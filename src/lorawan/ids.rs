@@ -1,6 +1,6 @@
 //! Identifiers, in the order people write them (most significant byte first); the wire reverses
-//! them. Texts are accepted with dashes, colons or spaces, in either case, and printed as lower-case
-//! hexadecimal without separators. Source: LoRaWAN 1.1 §6.1, TS2-1.1.0 §5.
+//! them. Texts are accepted with dashes, colons or spaces, in either case, and printed as
+//! lower-case hexadecimal without separators. Source: LoRaWAN 1.1 §6.1, TS2-1.1.0 §5.
 
 use core::fmt;
 use core::str::FromStr;
@@ -163,7 +163,8 @@ identifier!(
 );
 
 impl DevEui {
-    /// The same bytes in reverse order: what a device sends whose EUI was typed the wrong way round.
+    /// The same bytes in reverse order: what a device sends whose EUI was typed the wrong way
+    /// round.
     #[must_use]
     pub fn reversed(self) -> Self {
         Self(self.to_le_bytes())

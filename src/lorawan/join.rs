@@ -120,7 +120,8 @@ impl JoinContext {
 /// Channels handed out with a join-accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CfList {
-    /// Type 0, dynamic plans: frequencies in hertz after the default channels; 0 leaves a place empty.
+    /// Type 0, dynamic plans: frequencies in hertz after the default channels; 0 leaves a place
+    /// empty.
     Frequencies([u32; CF_LIST_FREQUENCIES]),
     /// Type 1, fixed plans: which channels are on, sixteen a mask, channel 0 in bit 0 of the first.
     ChannelMasks([u16; CF_LIST_MASKS]),

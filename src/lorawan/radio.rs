@@ -117,7 +117,8 @@ pub struct Uplink {
     pub rf_chain: u8,
     /// The gateway's antenna.
     pub antenna: u8,
-    /// The concentrator's counter at the end of the frame, in microseconds, wrapping each 71.6 minutes.
+    /// The concentrator's counter at the end of the frame, in microseconds, wrapping each 71.6
+    /// minutes.
     pub tmst: u32,
     /// The PHY checksum.
     pub crc: CrcStatus,

@@ -75,7 +75,8 @@ impl ChannelBlock {
 pub struct DataRate {
     /// How it is modulated.
     pub modulation: Modulation,
-    /// Longest MACPayload (M) in bytes, without and with the 400 ms dwell-time limit; 0: not allowed.
+    /// Longest MACPayload (M) in bytes, without and with the 400 ms dwell-time limit; 0: not
+    /// allowed.
     pub max_mac_payload: [u8; 2],
     /// A device may send with it.
     pub up: bool,
@@ -236,7 +237,7 @@ impl Region {
 
     /// The index of the channel that `frequency_hz` is the centre of.
     ///
-    /// * `extra`: index and frequency in hertz of the channels a device has beyond those of the plan.
+    /// * `extra`: index and frequency in hertz of channels a device has beyond those of the plan.
     /// * Returns `None` for a frequency that is no channel's: the frame cannot be this device's.
     pub fn uplink_channel_index(
         &self,

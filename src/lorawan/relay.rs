@@ -94,8 +94,8 @@ pub struct EndDeviceConf {
     pub activation: RelayActivation,
     /// 0..=3: 8, 16, 32 or 64 uplinks.
     pub smart_enable_level: u8,
-    /// 0..=63 uplinks without a wake-on-radio acknowledgement before one goes out directly; 0 always
-    /// uses the relay.
+    /// 0..=63 uplinks without a wake-on-radio acknowledgement before one goes out directly; 0
+    /// always uses the relay.
     pub backoff: u8,
     /// The second channel.
     pub second_channel: SecondChannel,
