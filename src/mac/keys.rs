@@ -72,11 +72,16 @@ impl SessionKeys {
         self.f_nwk_s_int == self.s_nwk_s_int && self.f_nwk_s_int == self.nwk_s_enc
     }
 
+    /// The AppSKey, or zeros where a join server keeps it: payloads then pass through as they are.
+    pub(crate) fn app_s_or_blank(&self) -> Key {
+        self.app_s.clone().unwrap_or(Key::from_bytes([0; KEY_LEN]))
+    }
+
     /// The keys made ready for frames of `version`. Without an AppSKey application payloads must not
     /// be deciphered or enciphered with the result.
     #[must_use]
     pub fn ciphers(&self, version: MacVersion) -> SessionCiphers {
-        let app_s_key = self.app_s.clone().unwrap_or(Key::from_bytes([0; KEY_LEN]));
+        let app_s_key = self.app_s_or_blank();
         let keys = if version.is_1_1() {
             lorawan::SessionKeys::V1_1 {
                 f_nwk_s_int_key: self.f_nwk_s_int.clone(),

@@ -7,6 +7,7 @@ mod event_id;
 #[cfg(test)]
 mod fixtures;
 mod keys;
+mod machine;
 mod profile;
 mod region;
 mod sealed;
@@ -20,6 +21,10 @@ pub use decision::{
 };
 pub use event_id::{EventKind, EventSource, event_id};
 pub use keys::KeysLengthError;
+pub use machine::{
+    CounterKind, CursorWrite, DevAddrPrefix, Devices, Effect, GatewayView, JoinView, LogCode,
+    LogEvent, LogLevel, Mac, MacConfig, NotSent, SessionView, UplinkError, Verdict, What,
+};
 pub use profile::MacProfile;
 pub use region::EXTRA_CHANNELS_MAX;
 pub use sealed::Sealed;

@@ -1,0 +1,369 @@
+//! What the machine remembers between frames, each bounded in number and age. Forgetting any of it
+//! costs a downlink number or a look at the log, never correctness.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use clock::{Duration, Instant};
+use lorawan::DevEui;
+
+use super::error::{LogCode, UplinkError};
+use crate::{Digest, Grant, RecordTxAck, RequestId, SessionEpoch};
+
+/// Devices whose grant is remembered. Forgetting one skips a number.
+const CURSORS_MAX: usize = 131_072;
+
+/// How far this home has used its grants.
+#[derive(Debug, Default)]
+pub(super) struct Cursors {
+    by_device: BTreeMap<DevEui, Cursor>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    epoch: SessionEpoch,
+    grant: Grant,
+    next: u32,
+}
+
+impl Cursors {
+    /// First number not used of the grant held for this session, if one is held.
+    pub(super) fn next(&self, dev_eui: DevEui, epoch: SessionEpoch) -> Option<u32> {
+        let cursor = self.by_device.get(&dev_eui)?;
+        (cursor.epoch == epoch).then_some(cursor.next)
+    }
+
+    /// Takes a grant over from the log. What was used of the same grant stays used.
+    ///
+    /// * `asked`: the session's epoch in the question; the log raises it at a counter reset.
+    pub(super) fn adopt(
+        &mut self,
+        dev_eui: DevEui,
+        asked: SessionEpoch,
+        epoch: SessionEpoch,
+        grant: Grant,
+    ) {
+        let held = self.by_device.get(&dev_eui).copied();
+        let same = held.filter(|held| {
+            (held.epoch == asked || held.epoch == epoch)
+                && held.grant.home_epoch == grant.home_epoch
+        });
+        let next = same.map_or(grant.lo, |held| held.next.max(grant.lo));
+        if held.is_none() && self.by_device.len() >= CURSORS_MAX {
+            self.by_device.pop_first();
+        }
+        self.by_device.insert(dev_eui, Cursor { epoch, grant, next });
+    }
+
+    /// Takes the next number of the grant held, for ever.
+    pub(super) fn draw(&mut self, dev_eui: DevEui, epoch: SessionEpoch) -> Option<(u32, Grant)> {
+        let cursor = self.by_device.get_mut(&dev_eui).filter(|cursor| cursor.epoch == epoch)?;
+        let number = cursor.next;
+        let grant = cursor.grant;
+        assert!(number >= grant.lo, "a cursor never lies below its grant");
+        if number >= grant.hi {
+            return None;
+        }
+        cursor.next = number + 1;
+        Some((number, grant))
+    }
+}
+
+/// Devices whose last answer is remembered.
+const ANSWERS_MAX: usize = 16_384;
+/// How long: a class A device repeats within seconds, or minutes where its duty cycle is low.
+const ANSWER_KEPT: Duration = Duration::from_secs(600);
+
+/// The bytes that answered a device's last uplink: a repetition gets the same (dangers B10).
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) epoch: SessionEpoch,
+    pub(super) f_cnt: u32,
+    pub(super) digest: Digest,
+    pub(super) bytes: Bytes,
+    pub(super) f_cnt_down: u32,
+    pub(super) item_id: Option<[u8; 16]>,
+    /// A gateway has reported it as sent.
+    pub(super) sent: bool,
+}
+
+/// The last answers.
+#[derive(Debug, Default)]
+pub(super) struct AnswerMemory {
+    by_device: BTreeMap<DevEui, (Instant, Answer)>,
+    by_age: VecDeque<(Instant, DevEui)>,
+}
+
+impl AnswerMemory {
+    pub(super) fn insert(&mut self, now: Instant, dev_eui: DevEui, answer: Answer) {
+        while let Some((at, oldest)) = self.by_age.front().copied() {
+            let old = now.since(at) >= ANSWER_KEPT || self.by_age.len() >= ANSWERS_MAX;
+            if !old {
+                break;
+            }
+            self.by_age.pop_front();
+            if self.by_device.get(&oldest).is_some_and(|(since, _)| *since == at) {
+                self.by_device.remove(&oldest);
+            }
+        }
+        self.by_device.insert(dev_eui, (now, answer));
+        self.by_age.push_back((now, dev_eui));
+    }
+
+    /// The answer to exactly this frame.
+    pub(super) fn find(
+        &self,
+        now: Instant,
+        dev_eui: DevEui,
+        epoch: SessionEpoch,
+        f_cnt: u32,
+        digest: Digest,
+    ) -> Option<&Answer> {
+        let (at, answer) = self.by_device.get(&dev_eui)?;
+        let same = (answer.epoch, answer.f_cnt, answer.digest) == (epoch, f_cnt, digest);
+        (same && now.since(*at) < ANSWER_KEPT).then_some(answer)
+    }
+
+    /// A gateway has reported the device's last answer as sent.
+    pub(super) fn mark_sent(&mut self, dev_eui: DevEui, f_cnt_down: u32) {
+        if let Some((_, answer)) = self.by_device.get_mut(&dev_eui)
+            && answer.f_cnt_down == f_cnt_down
+        {
+            answer.sent = true;
+        }
+    }
+}
+
+/// Refused frames remembered, so that copies over other gateways cost no second MIC.
+const REFUSED_MAX: usize = 4_096;
+
+/// Frames refused within the last deduplication window.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    by_frame: BTreeMap<Bytes, UplinkError>,
+    by_age: VecDeque<(Instant, Bytes)>,
+}
+
+impl Refusals {
+    pub(super) fn find(&mut self, now: Instant, frame: &Bytes) -> Option<UplinkError> {
+        while let Some((until, _)) = self.by_age.front()
+            && (*until <= now || self.by_age.len() > REFUSED_MAX)
+        {
+            if let Some((_, oldest)) = self.by_age.pop_front() {
+                self.by_frame.remove(&oldest);
+            }
+        }
+        self.by_frame.get(frame).cloned()
+    }
+
+    pub(super) fn insert(&mut self, until: Instant, frame: Bytes, error: UplinkError) {
+        if self.by_frame.insert(frame.clone(), error).is_none() {
+            self.by_age.push_back((until, frame));
+        }
+    }
+}
+
+/// Reports not yet in the log; the oldest gives way.
+const RECORDS_MAX: usize = 4_096;
+/// How long a report is worth retrying.
+const RECORD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// TX_ACK reports on their way into the log.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    by_request: BTreeMap<RequestId, Report>,
+    deadlines: BTreeSet<(Instant, RequestId)>,
+}
+
+#[derive(Debug)]
+struct Report {
+    record: RecordTxAck,
+    until: Instant,
+    again: bool,
+    deadline: Instant,
+}
+
+impl Records {
+    pub(super) fn insert(&mut self, now: Instant, request: RequestId, record: RecordTxAck) {
+        if self.by_request.len() >= RECORDS_MAX
+            && let Some((_, oldest)) = self.deadlines.first().copied()
+        {
+            self.remove(oldest);
+        }
+        let until = now + RECORD_PATIENCE;
+        let report = Report { record, until, again: false, deadline: until };
+        self.deadlines.insert((until, request));
+        self.by_request.insert(request, report);
+    }
+
+    pub(super) fn remove(&mut self, request: RequestId) {
+        if let Some(report) = self.by_request.remove(&request) {
+            self.deadlines.remove(&(report.deadline, request));
+        }
+    }
+
+    /// Puts the question again at `at`, if it is still worth it then.
+    pub(super) fn retry(&mut self, at: Instant, request: RequestId) {
+        let Some(report) = self.by_request.get_mut(&request) else { return };
+        self.deadlines.remove(&(report.deadline, request));
+        report.again = at < report.until;
+        report.deadline = at.min(report.until);
+        self.deadlines.insert((report.deadline, request));
+    }
+
+    /// The next report to be put again; those past their time are dropped on the way.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<(RequestId, RecordTxAck)> {
+        while let Some((deadline, request)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.remove(&(deadline, request));
+            let Some(report) = self.by_request.get_mut(&request) else { continue };
+            if !report.again {
+                self.by_request.remove(&request);
+                continue;
+            }
+            (report.again, report.deadline) = (false, report.until);
+            self.deadlines.insert((report.until, request));
+            return Some((request, report.record.clone()));
+        }
+        None
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<(Instant, &'static str)> {
+        self.deadlines.first().map(|(at, _)| (*at, "TX_ACK report"))
+    }
+}
+
+/// One `log` event of a kind per device in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// `log` events of all devices in one second.
+const LOGS_PER_SECOND: u32 = 50;
+/// Devices and kinds of event remembered.
+const LOG_KINDS_MAX: usize = 4_096;
+
+/// Thins `log` events that do not pass through the log.
+#[derive(Debug, Default)]
+pub(super) struct LogLimit {
+    last: BTreeMap<(DevEui, LogCode), Instant>,
+    second: Option<(Instant, u32)>,
+}
+
+impl LogLimit {
+    pub(super) fn allows(&mut self, now: Instant, dev_eui: DevEui, code: LogCode) -> bool {
+        let (since, count) = match self.second {
+            Some((since, count)) if now.since(since) < Duration::from_secs(1) => (since, count),
+            Some(_) | None => (now, 0),
+        };
+        self.second = Some((since, count));
+        let last = self.last.get(&(dev_eui, code));
+        if count >= LOGS_PER_SECOND || last.is_some_and(|at| now.since(*at) < LOG_INTERVAL) {
+            return false;
+        }
+        if self.last.len() >= LOG_KINDS_MAX {
+            self.last.retain(|_, at| now.since(*at) < LOG_INTERVAL);
+        }
+        if self.last.len() >= LOG_KINDS_MAX {
+            return false;
+        }
+        self.last.insert((dev_eui, code), now);
+        self.second = Some((since, count + 1));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeId;
+
+    const DEVICE: DevEui = DevEui::from_be_bytes([1; 8]);
+    const EPOCH: SessionEpoch = SessionEpoch(1);
+
+    fn grant(home_epoch: u32, lo: u32, hi: u32) -> Grant {
+        Grant { home: NodeId(1), home_epoch, lo, hi }
+    }
+
+    #[test]
+    fn a_number_is_drawn_once() {
+        let mut cursors = Cursors::default();
+        assert_eq!(cursors.next(DEVICE, EPOCH), None);
+        cursors.adopt(DEVICE, EPOCH, EPOCH, grant(1, 5, 7));
+        assert_eq!(cursors.draw(DEVICE, EPOCH), Some((5, grant(1, 5, 7))));
+        cursors.adopt(DEVICE, EPOCH, EPOCH, grant(1, 5, 7));
+        assert_eq!(cursors.next(DEVICE, EPOCH), Some(6), "the same grant told again");
+        // A counter reset raises the epoch and keeps the grant.
+        let after = SessionEpoch(2);
+        cursors.adopt(DEVICE, EPOCH, after, grant(1, 5, 7));
+        assert_eq!(cursors.draw(DEVICE, EPOCH), None);
+        assert_eq!(cursors.draw(DEVICE, after).map(|drawn| drawn.0), Some(6));
+        assert_eq!(cursors.draw(DEVICE, after), None, "used up");
+        assert_eq!(cursors.next(DEVICE, after), Some(7));
+        // A new activation counts anew, whatever number the old one had reached.
+        cursors.adopt(DEVICE, SessionEpoch(3), SessionEpoch(3), grant(1, 0, 1));
+        assert_eq!(cursors.draw(DEVICE, SessionEpoch(3)).map(|drawn| drawn.0), Some(0));
+    }
+
+    fn answer(f_cnt: u32) -> Answer {
+        Answer {
+            epoch: EPOCH,
+            f_cnt,
+            digest: Digest([1; 16]),
+            bytes: Bytes::new(),
+            f_cnt_down: 5,
+            item_id: None,
+            sent: false,
+        }
+    }
+
+    #[test]
+    fn an_answer_is_found_for_its_frame_alone_and_not_for_ever() {
+        let mut memory = AnswerMemory::default();
+        let at = Instant::from_secs;
+        memory.insert(at(0), DEVICE, answer(10));
+        let found = |memory: &AnswerMemory, now, f_cnt, digest| {
+            memory.find(now, DEVICE, EPOCH, f_cnt, Digest([digest; 16])).is_some()
+        };
+        assert!(found(&memory, at(599), 10, 1));
+        assert!(!found(&memory, at(599), 10, 2) && !found(&memory, at(599), 11, 1));
+        assert!(!found(&memory, at(600), 10, 1));
+        memory.insert(at(599), DEVICE, answer(11));
+        let other = DevEui::from_be_bytes([2; 8]);
+        memory.insert(at(700), other, answer(1));
+        assert!(found(&memory, at(700), 11, 1), "the newer answer outlives the older one's age");
+        for n in 0..20_000_u64 {
+            memory.insert(at(700), DevEui::from_be_bytes(n.to_be_bytes()), answer(1));
+        }
+        assert!(memory.by_device.len() <= ANSWERS_MAX && memory.by_age.len() <= ANSWERS_MAX);
+    }
+
+    #[test]
+    fn refusals_are_bounded_and_brief() {
+        let mut refusals = Refusals::default();
+        let frame = |n: u32| Bytes::copy_from_slice(&n.to_be_bytes());
+        for n in 0..10_000 {
+            refusals.find(Instant::ZERO, &frame(n));
+            refusals.insert(Instant::from_millis(200), frame(n), UplinkError::Crc);
+        }
+        assert!(refusals.by_frame.len() <= REFUSED_MAX + 1);
+        assert!(refusals.find(Instant::from_millis(199), &frame(9_999)).is_some());
+        assert!(refusals.find(Instant::from_millis(200), &frame(9_999)).is_none());
+        assert!(refusals.by_frame.is_empty());
+    }
+
+    #[test]
+    fn log_events_are_thinned() {
+        let mut limit = LogLimit::default();
+        let at = Instant::from_millis;
+        assert!(limit.allows(at(0), DEVICE, LogCode::UplinkMic));
+        assert!(!limit.allows(at(9_999), DEVICE, LogCode::UplinkMic));
+        assert!(limit.allows(at(9_999), DEVICE, LogCode::Otaa));
+        assert!(limit.allows(at(10_000), DEVICE, LogCode::UplinkMic));
+        let passed = (0..1_000_u64)
+            .filter(|n| {
+                let device = DevEui::from_be_bytes((n + 9).to_be_bytes());
+                limit.allows(at(20_000), device, LogCode::UplinkMic)
+            })
+            .count();
+        assert_eq!(passed, 50);
+    }
+}
