@@ -3,7 +3,7 @@
 //! Drive it: [`Server::handle_datagram`] for each datagram, [`Server::send`] for each downlink,
 //! [`Server::handle_timeout`] when [`Server::poll_timeout`] is due; after each, drain
 //! [`Server::poll_output`]. Any gateway is acknowledged, for that promises nothing; only registered
-//! ones' frames come out. Source: PROTOCOL.TXT §3-§6, lorawan-facts (a).
+//! ones' frames come out. Source: PROTOCOL.TXT §3-§6.
 //!
 //! Every downlink that [`Server::send`] took has exactly one outcome: [`Output::TxAck`], or
 //! [`Output::TxSilent`] after [`ACK_TIMEOUT`](crate::semtech::ACK_TIMEOUT). A late answer to a

@@ -3,7 +3,7 @@
 //! Drive it: [`Forwarder::start`], then [`Forwarder::handle_frame`] when a frame it hears *ends*,
 //! [`Forwarder::handle_datagram`] for what its sockets receive, [`Forwarder::handle_timeout`] when
 //! [`Forwarder::poll_timeout`] is due; after each, drain [`Forwarder::poll_effect`].
-//! Source: PROTOCOL.TXT §2-§6, lorawan-facts (a).
+//! Source: PROTOCOL.TXT §2-§6, and what the reference forwarder was seen to do.
 
 use std::collections::VecDeque;
 

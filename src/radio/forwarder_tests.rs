@@ -123,12 +123,14 @@ fn frames_go_up_eight_at_a_time_with_the_counter_of_their_end() {
     forwarder.handle_timeout(at(11_000));
     let pushes: Vec<Vec<u32>> = drain(&mut forwarder)
         .into_iter()
-        .map(|effect| match effect {
-            ForwarderEffect::Send { socket: Socket::Up, bytes } => match parse_upward(&bytes) {
+        .map(|effect| {
+            let ForwarderEffect::Send { socket: Socket::Up, bytes } = effect else {
+                panic!("{effect:?}")
+            };
+            match parse_upward(&bytes) {
                 Ok(Upward::PushData(_, push)) => push.rxpks.iter().map(|r| r.tmst).collect(),
                 other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
+            }
         })
         .collect();
     assert_eq!(pushes, [vec![0, 1, 2, 3, 4, 5, 6, 7], vec![8]]);

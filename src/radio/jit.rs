@@ -1,7 +1,7 @@
 //! The queue of frames a concentrator will send "just in time": what it takes and what it refuses.
 //!
-//! The limits are those of lora_pkt_fwd 4.0.1 as measured (lorawan-facts (a)); all of its arithmetic
-//! is on the 32-bit counter, so the past is the far future: a late frame is reported TOO_EARLY.
+//! The limits are those of lora_pkt_fwd 4.0.1 as measured; all of its arithmetic is on the 32-bit
+//! counter, so the past is the far future: a late frame is reported TOO_EARLY.
 
 use lorawan::TxStatus;
 

@@ -1,5 +1,5 @@
-//! The other side of the air: an end device and a packet forwarder, sans-IO, that really encrypt and
-//! keep time. For the demo, the simulator and the tests; never in the server's path.
+//! The other side of the air: an end device and a packet forwarder, sans-IO, that really encrypt
+//! and keep time. For the demo, the simulator and the tests; never in the server's path.
 //!
 //! * [`Device`] joins, sends, opens its windows and says of each frame it hears why it took it or
 //!   not ([`Verdict`]).
@@ -10,11 +10,29 @@
 
 mod air;
 mod chance;
+mod config;
+mod device;
+mod exchange;
 mod forwarder;
 mod jit;
+mod obey;
+mod plan;
+mod receive;
+mod session;
+mod verdict;
 
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
+mod device_tests;
+#[cfg(test)]
 mod forwarder_tests;
+#[cfg(test)]
+mod testnet;
 
 pub use air::{OnAir, Signal, airtime};
+pub use config::{Activation, AppUplink, DeviceConfig, DeviceVersion, SendError};
+pub use device::Device;
+pub use exchange::WINDOW_TOLERANCE;
 pub use forwarder::{Faults, Forwarder, ForwarderConfig, ForwarderCounts, ForwarderEffect, Socket};
+pub use verdict::{AppDownlink, DeviceEffect, Missed, Sent, Verdict};

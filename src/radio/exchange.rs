@@ -1,0 +1,126 @@
+//! One exchange: a frame's transmissions and the two windows after each.
+//!
+//! Source: LoRaWAN 1.0.4 §3.3 (windows), §3.3; RETRANSMIT_TIMEOUT: RP002-1.0.4 §3.1.
+
+use clock::{Duration, Instant};
+use lorawan::{DevNonce, FCtrl};
+
+use crate::air::{OnAir, Signal};
+use crate::plan::Tuning;
+use crate::verdict::Missed;
+
+/// How far from a window's moment a frame may begin and still be caught: clock error and the time a
+/// receiver looks for a preamble.
+pub const WINDOW_TOLERANCE: Duration = Duration::from_millis(20);
+
+/// A data frame as it was first built; a retransmission is the same frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) confirmed: bool,
+    pub(crate) fctrl: FCtrl,
+    pub(crate) fcnt: u32,
+    pub(crate) f_opts: Vec<u8>,
+    pub(crate) f_port: Option<u8>,
+    pub(crate) payload: Vec<u8>,
+    /// What a 1.1 MIC would bind.
+    pub(crate) conf_fcnt: u16,
+}
+
+/// What the exchange is about.
+#[derive(Clone, Debug)]
+pub(crate) enum Errand {
+    Join { dev_nonce: DevNonce },
+    Data(Message),
+}
+
+/// One receive window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) opens: Instant,
+    pub(crate) tuning: Tuning,
+}
+
+impl Window {
+    fn is_open(&self, now: Instant) -> bool {
+        now + WINDOW_TOLERANCE >= self.opens && now <= self.opens + WINDOW_TOLERANCE
+    }
+}
+
+/// A frame that has begun in a window.
+#[derive(Clone, Debug)]
+pub(crate) struct Reception {
+    pub(crate) frame: OnAir,
+    pub(crate) signal: Signal,
+}
+
+/// Where an exchange stands.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    /// Sent, or still sending: the windows follow.
+    Listening { windows: [Option<Window>; 2], reception: Option<Reception> },
+    /// Waiting to send again.
+    Pausing { until: Instant },
+}
+
+/// One exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) errand: Errand,
+    pub(crate) phase: Phase,
+    /// Transmissions so far.
+    pub(crate) attempts: u8,
+    /// Transmissions at most.
+    pub(crate) attempts_max: u8,
+    /// When the latest transmission ends.
+    pub(crate) sent_at: Instant,
+    /// The network has acknowledged it.
+    pub(crate) acked: bool,
+    /// Any of its transmissions has brought a downlink.
+    pub(crate) heard: bool,
+}
+
+impl Exchange {
+    /// When something is due, and what.
+    pub(crate) fn due(&self) -> (Instant, &'static str) {
+        match &self.phase {
+            Phase::Listening { reception: Some(reception), .. } => {
+                (reception.frame.ends_at(), "reception")
+            }
+            Phase::Listening { windows, reception: None } => (self.closes(windows), "windows"),
+            Phase::Pausing { until } => (*until, "retransmission"),
+        }
+    }
+
+    fn closes(&self, windows: &[Option<Window>; 2]) -> Instant {
+        let last = windows.iter().flatten().map(|window| window.opens).max();
+        last.unwrap_or(self.sent_at) + WINDOW_TOLERANCE
+    }
+
+    /// Takes a frame that begins now, if a window is open for it.
+    pub(crate) fn begin_reception(
+        &mut self,
+        now: Instant,
+        frame: &OnAir,
+        signal: Signal,
+    ) -> Result<(), Missed> {
+        let Phase::Listening { windows, reception } = &mut self.phase else {
+            return Err(Missed::NotListening);
+        };
+        let open = windows.iter().flatten().find(|window| window.is_open(now));
+        let Some(Window { tuning, .. }) = open else { return Err(Missed::NotListening) };
+        if reception.is_some() {
+            return Err(Missed::Busy);
+        }
+        if !frame.inverted_polarity {
+            return Err(Missed::Polarity);
+        }
+        if frame.frequency_hz != tuning.frequency_hz {
+            return Err(Missed::Frequency { listening_hz: tuning.frequency_hz });
+        }
+        if frame.modulation != tuning.modulation {
+            return Err(Missed::Modulation);
+        }
+        *reception = Some(Reception { frame: frame.clone(), signal });
+        Ok(())
+    }
+}
