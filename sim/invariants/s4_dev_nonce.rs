@@ -53,7 +53,8 @@ impl Invariant for DevNonceOnce {
                 let first = self.accepts.entry(request).or_insert_with(|| bytes.clone());
                 (first != bytes).then(|| {
                     format!(
-                        "join-accept {:02x?} for {request:?} through gateway {gateway}, after {:02x?}",
+                        "join-accept {:02x?} for {request:?} through gateway {gateway}, \
+                         after {:02x?}",
                         &bytes[..],
                         &first[..]
                     )
