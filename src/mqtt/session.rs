@@ -357,6 +357,17 @@ impl<M: Clone> Session<M> {
         }
     }
 
+    /// A message that was just taken for sending cannot be sent, for example because it is above
+    /// the client's maximum packet size: it counts as delivered (MQTT 5.0 §3.1.2.11.4).
+    ///
+    /// * Returns the message that may be forgotten; `None`: nothing to forget.
+    pub fn abandon(&mut self, packet_id: PacketId) -> Option<M> {
+        match self.remove(self.position(packet_id)?) {
+            Stage::AwaitPuback(message) | Stage::AwaitPubrec(message) => Some(message),
+            Stage::AwaitPubcomp => None,
+        }
+    }
+
     /// A message from the client: whether it is a new one. Of QoS 2 its packet id is remembered
     /// from now on: keep the state together with the message, then send PUBREC.
     ///

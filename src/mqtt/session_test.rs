@@ -100,6 +100,19 @@ fn a_refused_qos_2_message_is_done() {
 }
 
 #[test]
+fn what_cannot_be_sent_counts_as_delivered() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut session = session(SessionLimits { max_inflight: 1, ..SessionLimits::default() });
+        assert_eq!((session.enqueue(7, qos), session.enqueue(8, qos)), (None, None));
+        assert!(session.poll_outgoing().is_some());
+        assert_eq!(session.poll_outgoing(), None);
+        assert_eq!(session.abandon(id(1)), Some(7));
+        assert_eq!(session.abandon(id(1)), None);
+        assert!(session.poll_outgoing().is_some(), "the window is open again");
+    }
+}
+
+#[test]
 fn a_full_queue_drops_the_oldest() {
     let limits = SessionLimits { max_queue: 2, store_qos0: false, ..SessionLimits::default() };
     let mut session = Session::new(limits);
