@@ -5,11 +5,25 @@
 //! and hashed passwords, rows of the event log. Drain [`Api::poll_effect`] after each.
 //! Fields, paths and roles are those of the field's REST API; what is ours alone says so.
 
+mod desk;
+mod dev_addr;
 mod error;
+mod feed;
+mod login;
+mod machine;
 mod operation;
+mod ops_device;
+mod ops_network;
+mod ops_node;
+mod ops_people;
+mod ops_profile;
+mod ops_queue;
+mod ops_session;
 mod view;
+mod who;
 pub mod wire;
 
 pub use error::{ApiError, Unavailable};
+pub use machine::{Api, ApiSettings, TOKEN_BIT, View};
 pub use operation::{Credentials, EventFilter, Operation, Outcome, WatchFilter};
 pub use view::{GatewayPath, NodeView};

@@ -132,11 +132,11 @@ pub enum Operation {
     /// The applications of a tenant, or all the caller may see.
     ListApplications(ListQuery),
     /// Make a device profile.
-    CreateDeviceProfile(DeviceProfile),
+    CreateDeviceProfile(Box<DeviceProfile>),
     /// One device profile.
     GetDeviceProfile(String),
     /// Change a device profile.
-    UpdateDeviceProfile(DeviceProfile),
+    UpdateDeviceProfile(Box<DeviceProfile>),
     /// Delete a device profile that no device uses.
     DeleteDeviceProfile(String),
     /// The device profiles of a tenant and the global ones, or all the caller may see.

@@ -28,37 +28,16 @@ pub struct EventPage {
     pub next: u64,
 }
 
-/// What a line of `tern watch` is about.
+/// How a line is to be taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum WatchKind {
-    /// A registered gateway came, went, or said something odd.
-    Gateway,
-    /// A gateway that nobody registered.
-    UnknownGateway,
-    /// A data frame.
-    Uplink,
-    /// A join-request.
-    Join,
-    /// A downlink, and what became of it.
-    Downlink,
-    /// An MQTT or HTTP client.
-    Client,
-    /// The node itself.
-    #[default]
-    Node,
-}
-
-/// How a line ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "lowercase")]
 pub enum WatchLevel {
-    /// As it should.
-    #[default]
+    /// As it should be.
     Good,
-    /// For information.
-    Info,
-    /// Refused, or in need of a hand.
+    /// Neither good nor bad.
+    #[default]
+    Note,
+    /// Something to mend.
     Bad,
 }
 
@@ -68,9 +47,9 @@ pub enum WatchLevel {
 pub struct WatchLine {
     /// When.
     pub time: WallTime,
-    /// What about.
-    pub kind: WatchKind,
-    /// How it ended.
+    /// What about: `uplink`, `join`, `downlink`, `gateway`, `mqtt`, `http`.
+    pub kind: String,
+    /// How to take it.
     pub level: WatchLevel,
     /// Gateway concerned.
     pub gateway_id: Option<GatewayEui>,
@@ -78,10 +57,29 @@ pub struct WatchLine {
     pub dev_eui: Option<DevEui>,
     /// Address concerned.
     pub dev_addr: Option<DevAddr>,
-    /// What happened and the verdict: "join from 70b3d57ed0001234: unknown DevEUI".
-    pub text: String,
+    /// What was seen and decided: "join from 70b3d57ed0001234: unknown DevEUI".
+    pub verdict: String,
     /// What to do: "tern device add 70b3d57ed0001234 --application ... --app-key ...".
     pub remedy: Option<String>,
+}
+
+impl From<&crate::watch::WatchLine> for WatchLine {
+    fn from(line: &crate::watch::WatchLine) -> Self {
+        Self {
+            time: line.time,
+            kind: line.kind.to_owned(),
+            level: match line.level {
+                crate::watch::WatchLevel::Good => WatchLevel::Good,
+                crate::watch::WatchLevel::Note => WatchLevel::Note,
+                crate::watch::WatchLevel::Bad => WatchLevel::Bad,
+            },
+            gateway_id: line.gateway_id,
+            dev_eui: line.dev_eui,
+            dev_addr: line.dev_addr,
+            verdict: line.verdict.clone(),
+            remedy: line.remedy.clone(),
+        }
+    }
 }
 
 /// A line with its place in the ring.

@@ -22,7 +22,7 @@ pub use device::{
     ActivationDetails, Device, DeviceActivation, DeviceDetails, DeviceKeys, DeviceKeysDetails,
     DeviceListItem, DeviceStatus, NextFCntDown, QueueItem, QueueItems, RandomDevAddr,
 };
-pub use event::{EventItem, EventPage, WatchItem, WatchKind, WatchLevel, WatchLine, WatchPage};
+pub use event::{EventItem, EventPage, WatchItem, WatchLevel, WatchLine, WatchPage};
 pub use gateway::{
     Gateway, GatewayDetails, GatewayListItem, GatewayState, Location, UnknownGateway,
 };
