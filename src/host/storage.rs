@@ -43,9 +43,10 @@ const LAZY_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The storage of one node.
 pub struct Database {
-    medium: Box<dyn Medium>,
-    // `None` after a full disk, until it could be opened again.
+    // `None` after a full disk, until it could be opened again. Closed before the medium, which
+    // holds the folder's lock: fields drop in this order.
     engine: RwLock<Option<Engine>>,
+    medium: Box<dyn Medium>,
     // Also what serialises commits.
     progress: Mutex<Progress>,
     stopped: OnceLock<StorageError>,
