@@ -1,1 +1,4 @@
 //! Placeholder while the house is being raised.
+
+pub mod disk;
+pub mod frame;
