@@ -21,6 +21,9 @@ use crate::semtech_radio::{
 /// GPS milliseconds beyond any this protocol will see: the year 2106.
 const TMMS_MAX: u64 = 4_000_000_000_000;
 
+/// The same year in microseconds of the Unix epoch.
+const UNIX_MICROS_MAX: i64 = 4_300_000_000_000_000;
+
 /// Why one frame of a PUSH_DATA is refused; the others of the datagram are kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RxpkError {
@@ -189,7 +192,7 @@ impl Rxpk {
         Ok(Self {
             phy_payload: decode_payload(&raw.data, raw.size)?,
             // Only for people: a clock that cannot write its time costs the time, not the frame.
-            gateway_time: raw.time.as_deref().and_then(|text| text.parse().ok()),
+            gateway_time: raw.time.as_deref().and_then(plausible_time),
             gps_time,
             frequency_hz,
             modulation,
@@ -276,6 +279,12 @@ impl RawRxpk<'_> {
         let text = format!("{modu} {} {codr}", self.datr.get());
         text.chars().filter(|character| !character.is_control()).take(60).collect()
     }
+}
+
+/// RFC 3339 between the Unix epoch and the end of the century, more or less.
+fn plausible_time(text: &str) -> Option<WallTime> {
+    let time: WallTime = text.parse().ok()?;
+    (0..=UNIX_MICROS_MAX).contains(&time.unix_micros()).then_some(time)
 }
 
 impl RawSignal {

@@ -1,6 +1,6 @@
 //! One exchange: a frame's transmissions and the two windows after each.
 //!
-//! Source: LoRaWAN 1.0.4 §3.3 (windows), §3.3; RETRANSMIT_TIMEOUT: RP002-1.0.4 §3.1.
+//! Source: LoRaWAN 1.0.4 §3.3 (windows); RETRANSMIT_TIMEOUT: RP002-1.0.4 §3.1.
 
 use clock::{Duration, Instant};
 use lorawan::{DevNonce, FCtrl};
