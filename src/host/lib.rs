@@ -1,4 +1,4 @@
-//! How one node lives on some runtime: a chapter in four parts.
+//! How one node lives on some runtime: a chapter in five parts.
 //!
 //! * [`world`] and [`net`]: what a node needs from outside, as small traits. `server` answers them
 //!   with tokio and real files, the simulator with madsim and faulty ones. Nothing here knows which.
@@ -6,9 +6,16 @@
 //! * [`storage`] and [`disk`]: one redb file with the log, the snapshot, the event rows and the
 //!   cursors; every record checksummed, many batches in one fsync.
 //! * [`raft`]: the replicated log, bound to that storage and to a state machine behind a channel.
+//! * [`service`]: all of it put together around the loop that drives [`node::Node`].
 pub mod disk;
+mod mailbox;
 pub mod net;
+mod node_loop;
+pub mod password;
+mod proposer;
 pub mod raft;
 pub mod runtime;
+pub mod service;
 pub mod storage;
+mod streams;
 pub mod world;

@@ -10,12 +10,13 @@ use crate::runtime::{AsyncRuntime, WatchReceiver, WatchRx, WatchSender, WatchTx,
 /// The sending end. Clones send to the same receiver.
 pub struct Mailbox<R: AsyncRuntime, T: Send> {
     waiting: Arc<Mutex<Vec<T>>>,
-    signal: WatchTx<R, u64>,
+    // The trait does not promise that a sender may be shared, hence the lock.
+    signal: Arc<Mutex<WatchTx<R, u64>>>,
 }
 
 impl<R: AsyncRuntime, T: Send> Clone for Mailbox<R, T> {
     fn clone(&self) -> Self {
-        Self { waiting: Arc::clone(&self.waiting), signal: self.signal.clone() }
+        Self { waiting: Arc::clone(&self.waiting), signal: Arc::clone(&self.signal) }
     }
 }
 
@@ -29,7 +30,8 @@ pub struct Inbox<R: AsyncRuntime, T: Send> {
 pub fn mailbox<R: AsyncRuntime, T: Send>() -> (Mailbox<R, T>, Inbox<R, T>) {
     let waiting = Arc::new(Mutex::new(Vec::new()));
     let (sender, receiver) = watched::<R, u64>(0);
-    (Mailbox { waiting: Arc::clone(&waiting), signal: sender }, Inbox { waiting, signal: receiver })
+    let signal = Arc::new(Mutex::new(sender));
+    (Mailbox { waiting: Arc::clone(&waiting), signal }, Inbox { waiting, signal: receiver })
 }
 
 impl<R: AsyncRuntime, T: Send> Mailbox<R, T> {
@@ -41,7 +43,8 @@ impl<R: AsyncRuntime, T: Send> Mailbox<R, T> {
             waiting.len() == 1
         };
         if first {
-            self.signal.send_if_modified(|count| {
+            let signal = self.signal.lock().unwrap_or_else(PoisonError::into_inner);
+            signal.send_if_modified(|count| {
                 *count += 1;
                 true
             });

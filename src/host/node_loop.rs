@@ -16,10 +16,10 @@ use crate::mailbox::{Inbox, Mailbox};
 use crate::net::Datagrams;
 use crate::raft::machine::{Call, StoredChunks, answer};
 use crate::raft::{self, Chunks, Content, MachineError, Outcome};
-use crate::runtime::{AsyncRuntime, MpscReceiver, OnceTx, Rx, Select4};
+use crate::runtime::{AsyncRuntime, MpscReceiver, OnceTx, Rx, Select4, WatchSender};
 use crate::service::{CallReply, Event, Fatal};
 use crate::storage::{Batch, Op, StorageError};
-use crate::streams::{Outbox, Outgoing};
+use crate::streams::{Outgoing, Way};
 use crate::world::World;
 
 /// Inputs taken from the network before effects are done and decisions looked at again.
@@ -48,7 +48,7 @@ pub(crate) struct NodeLoop<W: World> {
     pub(crate) events: Rx<W::Runtime, Event<W::Runtime>>,
     pub(crate) proposals: Mailbox<W::Runtime, Proposal>,
     pub(crate) fatal: Fatal<W::Runtime>,
-    pub(crate) outboxes: BTreeMap<StreamId, Outbox<W::Runtime>>,
+    pub(crate) ways: BTreeMap<StreamId, Way<W::Runtime>>,
     pub(crate) calls: BTreeMap<CallId, OnceTx<W::Runtime, CallReply>>,
 }
 
@@ -156,8 +156,8 @@ impl<W: World> NodeLoop<W> {
     fn handle_event(&mut self, event: Event<W::Runtime>) {
         match event {
             Event::Input(input) => self.handle(input),
-            Event::StreamOpened { stream, peer, outbox } => {
-                self.outboxes.insert(stream, outbox);
+            Event::StreamOpened { stream, peer, way } => {
+                self.ways.insert(stream, way);
                 self.handle(Input::StreamOpened { stream, peer });
             }
             Event::ConnectionRefused => self.node.count_refused_connection(),
@@ -167,7 +167,7 @@ impl<W: World> NodeLoop<W> {
 
     fn handle(&mut self, input: Input) {
         if let Input::StreamClosed { stream } = &input {
-            self.outboxes.remove(stream);
+            self.ways.remove(stream);
         }
         if let Input::CallDropped { call } = &input {
             self.calls.remove(call);
@@ -186,13 +186,18 @@ impl<W: World> NodeLoop<W> {
                     }
                 }
                 Effect::Write { stream, bytes } => {
-                    if let Some(outbox) = self.outboxes.get(&stream) {
-                        outbox.push(Outgoing::Bytes(bytes));
+                    if let Some(way) = self.ways.get(&stream) {
+                        way.outbox.push(Outgoing::Bytes(bytes));
+                    }
+                }
+                Effect::PauseReading { stream, pause } => {
+                    if let Some(way) = self.ways.get(&stream) {
+                        way.pause.send_if_different(pause);
                     }
                 }
                 Effect::Close { stream } => {
-                    if let Some(outbox) = self.outboxes.remove(&stream) {
-                        outbox.push(Outgoing::Close);
+                    if let Some(way) = self.ways.remove(&stream) {
+                        way.outbox.push(Outgoing::Close);
                     }
                 }
                 Effect::Reply { call, result } => {
@@ -272,7 +277,7 @@ fn read_state(chunks: StoredChunks) -> Result<State, MachineError> {
     let mut builder = SnapshotBuilder::default();
     for chunk in chunks {
         let chunk = chunk.map_err(|error| MachineError { text: error.to_string() })?;
-        builder.add(&chunk).map_err(|error| MachineError { text: error.to_string() })?;
+        builder.feed(&chunk).map_err(|error| MachineError { text: error.to_string() })?;
     }
     builder.finish().map_err(|error| MachineError { text: error.to_string() })
 }

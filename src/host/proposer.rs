@@ -32,11 +32,8 @@ pub(crate) struct Proposer<W: World> {
 impl<W: World> Proposer<W> {
     /// Starts proposing, and telling the node how its log is.
     pub(crate) fn spawn(self) {
-        let health = watch_health::<W>(
-            self.consensus.health(),
-            self.local.clone(),
-            self.fatal.clone(),
-        );
+        let health =
+            watch_health::<W>(self.consensus.health(), self.local.clone(), self.fatal.clone());
         W::Runtime::spawn(health);
         W::Runtime::spawn(self.run());
     }

@@ -4,8 +4,8 @@
 //! `R::select2` and its kin, which poll in the order written.
 
 pub use openraft_rt::{
-    AsyncRuntime, Instant, Mpsc, MpscReceiver, MpscSender, Mutex, Oneshot, OneshotSender,
-    TryRecvError, Watch, WatchReceiver, WatchSender,
+    AsyncRuntime, Instant, Mpsc, MpscReceiver, MpscSender, Mutex, Oneshot, OneshotSender, Select2,
+    Select4, TryRecvError, Watch, WatchReceiver, WatchSender,
 };
 
 /// Sending end of a bounded queue of runtime `R`.

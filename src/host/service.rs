@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use node::api::{ApiError, Credentials, Operation, Outcome, Unavailable};
@@ -22,15 +22,13 @@ use crate::runtime::{
     watched,
 };
 use crate::storage::{Batch, Meta, Op, StorageError};
-use crate::streams::{Connections, Outbox};
+use crate::streams::{Connections, Way};
 use crate::world::World;
 
 /// Inputs from the network that wait for the loop; beyond, the kernel's buffers hold them.
 const EVENTS_MAX: usize = 4_096;
 /// The largest UDP datagram.
 const DATAGRAM_MAX: usize = 65_535;
-/// Where the node's downlink cursors lie.
-const CURSOR_PREFIX: &[u8] = b"";
 
 /// What came of a call.
 pub type CallReply = Result<Outcome, ApiError>;
@@ -82,25 +80,26 @@ pub(crate) enum Event<R: AsyncRuntime> {
         /// The other end.
         peer: SocketAddr,
         /// The way to it.
-        outbox: Outbox<R>,
+        way: Way<R>,
     },
     /// A connection beyond the limit was closed.
     ConnectionRefused,
 }
 
 /// The first failure that ends the node, seen by whoever waits for it.
-pub(crate) struct Fatal<R: AsyncRuntime>(WatchTx<R, Option<String>>);
+pub(crate) struct Fatal<R: AsyncRuntime>(Arc<Mutex<WatchTx<R, Option<String>>>>);
 
 impl<R: AsyncRuntime> Clone for Fatal<R> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<R: AsyncRuntime> Fatal<R> {
     /// Ends the node, unless something else has already.
     pub(crate) fn raise(&self, text: String) {
-        self.0.send_if_modified(|first| {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.send_if_modified(|first| {
             let is_first = first.is_none();
             if is_first {
                 *first = Some(text);
@@ -202,15 +201,14 @@ pub async fn start<W: World>(
         mqtt: listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
     };
     let boot = next_boot(&disk).await?;
-    let cursors = disk.database().cursors(CURSOR_PREFIX)?;
-    let node = Node::new(settings.node, boot, world.seed(), cursors);
+    let node = Node::new(settings.node, boot, world.seed());
 
     let (machine, calls_of_log) = link::<W::Runtime>();
     let (events_in, events) = queue::<W::Runtime, _>(EVENTS_MAX);
     let (local, locals) = mailbox();
     let (proposals, proposed) = mailbox();
     let (first_failure, fatal) = watched::<W::Runtime, Option<String>>(None);
-    let first_failure = Fatal(first_failure);
+    let first_failure = Fatal(Arc::new(Mutex::new(first_failure)));
     let node_loop = NodeLoop {
         world: world.clone(),
         disk: disk.clone(),
@@ -222,7 +220,7 @@ pub async fn start<W: World>(
         events,
         proposals,
         fatal: first_failure.clone(),
-        outboxes: BTreeMap::new(),
+        ways: BTreeMap::new(),
         calls: BTreeMap::new(),
     };
     W::Runtime::spawn(node_loop.run());

@@ -76,10 +76,11 @@ impl<W: World> Connections<W> {
         self.open.fetch_add(1, Ordering::Relaxed);
         let (reader, writer) = stream.split();
         let (outbox, inbox) = mailbox();
-        let event = Event::StreamOpened { stream: id, peer, outbox };
+        let (pause, paused) = watched::<W::Runtime, bool>(false);
+        let event = Event::StreamOpened { stream: id, peer, way: Way { outbox, pause } };
         self.events.send(event).await.map_err(|_| ())?;
         let (finished, ended) = watched::<W::Runtime, bool>(false);
-        W::Runtime::spawn(Arc::clone(self).read(id, reader, ended));
+        W::Runtime::spawn(Arc::clone(self).read(id, reader, ended, paused));
         W::Runtime::spawn(Arc::clone(self).write(id, writer, inbox, finished));
         Ok(())
     }
@@ -89,9 +90,14 @@ impl<W: World> Connections<W> {
         stream: StreamId,
         mut reader: ReaderOf<W>,
         mut ended: WatchRx<W::Runtime, bool>,
+        mut paused: WatchRx<W::Runtime, bool>,
     ) {
         let mut buffer = BytesMut::new();
         loop {
+            while *paused.borrow_and_update() {
+                let changed = W::Runtime::select2(ended.changed(), paused.changed()).await;
+                let Select2::Second(Ok(())) = changed else { break };
+            }
             let read = W::Runtime::select2(ended.changed(), reader.read(&mut buffer, READ_MAX));
             let Select2::Second(Ok(1..)) = read.await else { break };
             let bytes = buffer.split().freeze();
@@ -182,4 +188,9 @@ type ReaderOf<W> = <StreamOf<W> as Stream>::Reader;
 type WriterOf<W> = <StreamOf<W> as Stream>::Writer;
 
 /// The way from the loop to one connection.
-pub(crate) type Outbox<R> = Mailbox<R, Outgoing>;
+pub(crate) struct Way<R: AsyncRuntime> {
+    /// To its writer.
+    pub(crate) outbox: Mailbox<R, Outgoing>,
+    /// To its reader: true while it shall not read.
+    pub(crate) pause: WatchTx<R, bool>,
+}

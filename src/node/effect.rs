@@ -27,6 +27,13 @@ pub enum Effect {
         /// Content.
         bytes: Bytes,
     },
+    /// Read no more from a connection, or read again.
+    PauseReading {
+        /// Which connection.
+        stream: StreamId,
+        /// No more.
+        pause: bool,
+    },
     /// Close a connection after what was written.
     Close {
         /// Which connection.

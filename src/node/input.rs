@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use store::{Entry, EventRow, RequestId};
+use store::{EventRow, RequestId};
 
 use crate::api::{Credentials, Operation};
 
@@ -37,6 +37,19 @@ pub enum ProposalError {
     /// The node is going down.
     #[error("the node is stopping")]
     Stopping,
+}
+
+impl ProposalError {
+    /// As a metric's label.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NoQuorum => "no_quorum",
+            Self::DiskFull => "disk_full",
+            Self::TooLarge => "too_large",
+            Self::Unknown => "unknown",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// One thing that happened outside.
@@ -133,11 +146,4 @@ pub enum Input {
     },
     /// The operator asked the node to serve no more gateways.
     Drain,
-}
-
-/// Entries that the log has decided, in order.
-#[derive(Debug)]
-pub struct Committed {
-    /// Log index and entry.
-    pub entries: Vec<(u64, Entry)>,
 }

@@ -1,12 +1,19 @@
 //! The whole server as one sans-IO machine.
 
 pub mod api;
+pub mod broker;
+pub mod command_down;
 mod effect;
+pub mod event_json;
 mod input;
+mod machine;
 pub mod metrics;
-
+mod show;
+pub mod strict_json;
 pub mod vault;
+mod views;
 pub mod watch;
 
 pub use effect::{AppliedRows, Effect, Secret};
-pub use input::{CallId, Committed, Input, ProposalError, StreamId, Token};
+pub use input::{CallId, Input, ProposalError, StreamId, Token};
+pub use machine::{Config, Founding, Node};

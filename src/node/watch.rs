@@ -1,16 +1,14 @@
-//! What an operator sees live: each frame with its verdict and the remedy, out of a bounded ring.
+//! What an operator sees live: each frame with its verdict and the remedy.
 //!
 //! Lines are for people; nothing is decided by them. Floods are thinned here: beyond a rate per kind
-//! of line only a count is kept, and told when the flood ends.
+//! of line only a count is kept, and told when the flood ends. The API keeps the ring of what passed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use clock::{Instant, Now, WallTime};
 use lorawan::{DevAddr, DevEui, GatewayEui};
 use serde::Serialize;
 
-/// Lines kept for whoever comes to look.
-pub const LINES_MAX: usize = 1_000;
 /// Lines of one kind let through in one second.
 const LINES_PER_SECOND: u32 = 50;
 
@@ -68,10 +66,9 @@ impl WatchLine {
     }
 }
 
-/// The ring, and the thinning in front of it.
+/// The thinning in front of those who watch.
 #[derive(Debug, Default)]
 pub struct Watch {
-    lines: VecDeque<WatchLine>,
     rates: BTreeMap<&'static str, Rate>,
 }
 
@@ -83,8 +80,7 @@ struct Rate {
 }
 
 impl Watch {
-    /// Keeps a line, and returns what to show those who watch: the line, before it the end of a
-    /// flood; nothing while the flood lasts.
+    /// What to show of a line: the line, before it the end of a flood; nothing while one lasts.
     pub fn add(&mut self, now: Now, line: WatchLine) -> Vec<WatchLine> {
         let rate = self.rates.entry(line.kind).or_insert(Rate {
             since: now.instant,
@@ -105,18 +101,7 @@ impl Watch {
             rate.passed += 1;
             shown.push(line);
         }
-        for line in &shown {
-            if self.lines.len() == LINES_MAX {
-                self.lines.pop_front();
-            }
-            self.lines.push_back(line.clone());
-        }
         shown
-    }
-
-    /// The lines kept, oldest first.
-    pub fn lines(&self) -> impl Iterator<Item = &WatchLine> {
-        self.lines.iter()
     }
 }
 
@@ -141,14 +126,5 @@ mod tests {
         let after = watch.add(at(1_000), line("uplink"));
         assert_eq!(after[0].verdict, "9950 more lines of this kind were not shown");
         assert_eq!(after.len(), 2);
-    }
-
-    #[test]
-    fn the_ring_forgets_the_oldest() {
-        let mut watch = Watch::default();
-        for second in 0..3_000_u64 {
-            watch.add(at(second * 1_000), line("uplink"));
-        }
-        assert_eq!(watch.lines().count(), LINES_MAX);
     }
 }

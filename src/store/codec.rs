@@ -9,7 +9,7 @@ use core::convert::Infallible;
 use minicbor::{Decode, Decoder, Encode};
 
 use crate::limits::ENTRY_BYTES_MAX;
-use crate::{Entry, EventRow};
+use crate::{Entry, EventRow, Proposal};
 
 /// The version of every encoding here.
 pub(crate) const VERSION: u8 = 1;
@@ -103,6 +103,25 @@ pub fn encode_entry(entry: &Entry) -> Result<Vec<u8>, CodecError> {
         return Err(CodecError::TooLong { bytes: bytes.len() });
     }
     Ok(bytes)
+}
+
+/// Bytes that a proposal takes in an entry.
+pub fn proposal_size(proposal: &Proposal) -> usize {
+    let mut count = Count(0);
+    // Counting cannot fail.
+    let _ = minicbor::encode(proposal, &mut count);
+    count.0
+}
+
+struct Count(usize);
+
+impl minicbor::encode::Write for &mut Count {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0 += bytes.len();
+        Ok(())
+    }
 }
 
 /// An entry from bytes of the log.

@@ -24,7 +24,9 @@ mod subscriptions;
 pub use apply::{Applied, ApplyError, Change};
 pub use client::{MqttMessage, MqttSubscription};
 pub use client_session::{ClientSession, Pointer, Queued, Retained, StoredMessage};
-pub use codec::{CodecError, decode_entry, decode_event_row, encode_entry, encode_event_row};
+pub use codec::{
+    CodecError, decode_entry, decode_event_row, encode_entry, encode_event_row, proposal_size,
+};
 pub use command::{Command, Entry, Proposal, Put};
 pub use event::{DeviceInfo, Event, EventRow, LogCode, LogLevel, TxAckEvent, UpEvent};
 pub use id::{Id, ParseIdError};
@@ -34,3 +36,6 @@ pub use read::{Owner, Page};
 pub use reply::{Refusal, Reply};
 pub use snapshot::{PIECE_BYTES, SnapshotBuilder, SnapshotError, SnapshotReader};
 pub use state::{Cluster, Member, State};
+
+#[cfg(test)]
+mod stories;

@@ -2,6 +2,7 @@
 
 use lorawan::{DevAddr, DevEui, GatewayEui};
 use mac::{DeviceSession, NodeId};
+use mqtt::TopicName;
 
 use crate::client_session::{ClientSession, Pointer, Queued, Retained, StoredMessage};
 use crate::index::SessionSlot;
@@ -455,6 +456,13 @@ impl State {
             }
             MqttScope::Application(id) => application() == Some(id),
         }
+    }
+
+    /// Whether a persistent session subscribes to `topic` at QoS 1 or 2, its own messages left out
+    /// where it did not want them. Whether its account may see the topic is not asked here.
+    pub fn is_wanted(&self, topic: &TopicName, publisher: &str) -> bool {
+        let wanting = || self.index.subscriptions.matching(topic, publisher);
+        !self.index.subscriptions.is_empty() && wanting().values().any(|qos| *qos > 0)
     }
 
     /// The subscriptions of a persistent session, by filter.

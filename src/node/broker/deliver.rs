@@ -1,0 +1,317 @@
+//! From a message to the clients who want it, each once, at the lower of two qualities of service.
+
+use std::sync::Arc;
+
+use clock::Instant;
+use mqtt::{Ack, LOOKUP_BUDGET, Outgoing, Packet, Qos, SendError, Session, SubscribeOptions};
+use store::{Change, Command, EventRow, Pointer, State};
+
+use super::client::{Client, Phase, Subscribed};
+use super::message::{Held, Message};
+use super::{Broker, BrokerView, RECENT_MAX, TELL_AFTER, TELL_MAX, Waiting};
+use crate::effect::Effect;
+use crate::input::{StreamId, Token};
+
+/// Places of a replicated queue in a session at a time.
+const LOADED_MAX: usize = 64;
+/// Rows of the event log read at a time.
+const ROWS_PER_READ: usize = 64;
+
+/// What a route knows of its subscription.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    options: SubscribeOptions,
+    identifier: Option<u32>,
+}
+
+impl Route {
+    pub(crate) const fn of(subscribed: &Subscribed) -> Self {
+        Self { options: subscribed.options, identifier: subscribed.identifier }
+    }
+}
+
+/// How one client gets a message: the sum of its matching subscriptions.
+struct Match {
+    stream: StreamId,
+    qos: Qos,
+    retain_as_published: bool,
+    identifiers: Vec<u32>,
+}
+
+impl Broker {
+    /// Publishes a message of a client or of the node itself: to those connected now, and to the
+    /// log if a persistent session wants it or it is to be retained.
+    pub(super) fn publish(&mut self, view: BrokerView<'_>, message: Message) {
+        let queue = wants_queue(view.state, &message);
+        let message = Arc::new(message);
+        self.deliver(view, &message);
+        if queue || message.retain {
+            let command = Command::PublishMessage(message.to_stored(queue));
+            self.propose(Waiting::Nobody, command);
+        }
+    }
+
+    /// Delivers what only this node's clients are told, outside the event log.
+    pub fn handle_notice(&mut self, view: BrokerView<'_>, topic: &str, json: Vec<u8>) {
+        if let Some(message) = Message::from_server(topic, json) {
+            self.deliver(view, &Arc::new(message));
+        }
+    }
+
+    /// Rows that the log has decided: to those connected now, and ready for those who read a queue.
+    pub fn handle_rows(&mut self, view: BrokerView<'_>, rows: &[EventRow]) {
+        for row in rows {
+            if !self.routes.is_empty()
+                && let Some(message) = Message::from_row(row)
+            {
+                self.deliver(view, &Arc::new(message));
+            }
+            if self.recent.len() >= RECENT_MAX {
+                self.recent.pop_first();
+            }
+            self.recent.insert(row.sequence, Arc::new(row.clone()));
+        }
+    }
+
+    /// What else the log has decided that concerns clients.
+    pub fn handle_change(&mut self, view: BrokerView<'_>, change: &Change) {
+        match change {
+            Change::MqttAccount(name) => self.handle_account_changed(view, name),
+            Change::ClientTaken { client_id, fence, .. }
+            | Change::ClientEnded { client_id, fence, .. } => {
+                self.parked.remove(client_id);
+                self.handle_fenced(view, client_id, *fence);
+            }
+            Change::ClientQueued { client_id, .. } => {
+                if let Some(stream) = self.names.get(client_id).copied() {
+                    self.load(view, stream);
+                    self.settle(view, stream);
+                }
+            }
+            Change::Device(_)
+            | Change::DeviceQueue(_)
+            | Change::Gateway(_)
+            | Change::Tenant(_)
+            | Change::Application(_)
+            | Change::DeviceProfile(_)
+            | Change::User(_)
+            | Change::ApiKey(_)
+            | Change::Retained(_) => {}
+        }
+    }
+
+    pub(super) fn deliver(&mut self, view: BrokerView<'_>, message: &Arc<Message>) {
+        for found in self.matches(message) {
+            let Some(client) = self.clients.get_mut(&found.stream) else { continue };
+            let Some(identity) = &client.identity else { continue };
+            // Of QoS 1 and 2 a session that the log keeps hears through its queue.
+            let through_queue = client.fence.is_some() && found.qos > Qos::AtMostOnce;
+            let allowed = view.state.scope_allows(identity.scope, message.topic.as_str());
+            let unwanted = found.qos == Qos::AtMostOnce && !client.connection.is_writable();
+            if through_queue || !allowed || unwanted {
+                continue;
+            }
+            let held = Held {
+                message: Arc::clone(message),
+                place: None,
+                subscription_ids: found.identifiers,
+                retain: found.retain_as_published && message.retain,
+            };
+            // What a full queue drops is counted by the session.
+            let _ = client.session.enqueue(held, found.qos);
+            self.pump(view, found.stream);
+            self.flush(found.stream);
+        }
+    }
+
+    fn matches(&self, message: &Message) -> Vec<Match> {
+        let mut matches: Vec<Match> = Vec::new();
+        for (stream, route) in self.routes.lookup(&message.topic, LOOKUP_BUDGET).matches {
+            let own = || self.clients.get(&stream).is_some_and(|c| c.name() == message.publisher);
+            if route.options.no_local && own() {
+                continue;
+            }
+            let qos = message.qos.min(route.options.qos);
+            match matches.last_mut() {
+                Some(last) if last.stream == stream => {
+                    last.qos = last.qos.max(qos);
+                    last.retain_as_published |= route.options.retain_as_published;
+                    last.identifiers.extend(route.identifier);
+                }
+                Some(_) | None => matches.push(Match {
+                    stream,
+                    qos,
+                    retain_as_published: route.options.retain_as_published,
+                    identifiers: route.identifier.into_iter().collect(),
+                }),
+            }
+        }
+        matches
+    }
+
+    /// Sends what waits, while the client takes it.
+    pub(super) fn pump(&mut self, view: BrokerView<'_>, stream: StreamId) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        if !matches!(client.phase, Phase::Open) {
+            return;
+        }
+        while client.connection.is_writable() {
+            let Some(outgoing) = client.session.poll_outgoing() else { break };
+            match outgoing {
+                Outgoing::Pubrel(ack) => {
+                    let _ = client.connection.send(view.now.instant, Packet::Pubrel(ack));
+                }
+                Outgoing::Publish { message, delivery } => {
+                    let sent = match message.packet(view.now.wall, delivery) {
+                        Some(publish) => {
+                            client.connection.send(view.now.instant, Packet::Publish(publish))
+                        }
+                        // Expired: as if the client had it.
+                        None => Err(SendError::TooLarge { bytes: 0, limit: 0 }),
+                    };
+                    if let (Err(SendError::TooLarge { .. }), Some(id)) =
+                        (sent, delivery.packet_id())
+                    {
+                        forget(client, id, view.now.instant);
+                    }
+                }
+            }
+        }
+        if client.session.state().queue.len() < LOADED_MAX / 2 && client.fence.is_some() {
+            self.load(view, stream);
+        }
+    }
+
+    /// Loads a session that the log keeps from its queue there.
+    pub(super) fn load(&mut self, view: BrokerView<'_>, stream: StreamId) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        if client.fence.is_none() || client.loading || !matches!(client.phase, Phase::Open) {
+            return;
+        }
+        let name = client.name().to_owned();
+        let mut loaded = false;
+        while client.session.state().queue.len() < LOADED_MAX {
+            let from = client.next_place;
+            let Some((place, queued)) = view.state.client_queue(&name, from).next() else { break };
+            let message = match queued.pointer {
+                Pointer::Message(number) => {
+                    let stored = view.state.message(number);
+                    stored.and_then(|stored| Message::from_stored(&stored.message))
+                }
+                Pointer::Event(sequence) => match self.recent.get(&sequence) {
+                    Some(row) => Message::from_row(row),
+                    None => {
+                        client.loading = true;
+                        self.next_token += 1;
+                        let token = Token(self.next_token);
+                        self.loads.insert(token, stream);
+                        let limit = ROWS_PER_READ;
+                        let read = Effect::ReadEvents { token, from: sequence, limit };
+                        self.effects.push_back(read);
+                        break;
+                    }
+                },
+            };
+            client.next_place = place + 1;
+            let Some(message) = message else {
+                client.taken.push(place);
+                continue;
+            };
+            let held = Held {
+                message: Arc::new(message),
+                place: Some(place),
+                subscription_ids: Vec::new(),
+                retain: false,
+            };
+            let qos = Qos::from_u8(queued.qos).unwrap_or(Qos::AtLeastOnce);
+            let _ = client.session.enqueue(held, qos);
+            loaded = true;
+        }
+        if loaded {
+            self.pump(view, stream);
+        }
+    }
+
+    /// Rows of the event log were read; false if they were none of the broker's.
+    pub fn handle_events_read(
+        &mut self,
+        view: BrokerView<'_>,
+        token: Token,
+        rows: &[EventRow],
+    ) -> bool {
+        let Some(stream) = self.loads.remove(&token) else { return false };
+        for row in rows {
+            self.recent.insert(row.sequence, Arc::new(row.clone()));
+        }
+        if let Some(client) = self.clients.get_mut(&stream) {
+            client.loading = false;
+            self.load(view, stream);
+            self.settle(view, stream);
+        }
+        while self.recent.len() > RECENT_MAX {
+            self.recent.pop_first();
+        }
+        true
+    }
+
+    /// An acknowledgement of the client.
+    pub(super) fn acked(
+        &mut self,
+        view: BrokerView<'_>,
+        stream: StreamId,
+        release: impl FnOnce(&mut Session<Held>) -> Option<Held>,
+    ) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        if let Some(held) = release(&mut client.session) {
+            took(client, held.place, view.now.instant);
+        }
+        if client.taken.len() >= TELL_MAX {
+            self.tell_taken(view, stream);
+        }
+    }
+
+    pub(super) fn handle_pubrec(&mut self, view: BrokerView<'_>, stream: StreamId, ack: &Ack) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        let acked = client.session.handle_pubrec(ack.packet_id, ack.reason);
+        if let Some(pubrel) = acked.pubrel {
+            let _ = client.connection.send(view.now.instant, Packet::Pubrel(pubrel));
+        }
+        self.acked(view, stream, |_| acked.released);
+    }
+
+    /// Tells the log which places of its queue a client has taken.
+    pub(super) fn tell_taken(&mut self, view: BrokerView<'_>, stream: StreamId) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        let due = client.tell_at.is_some_and(|at| at <= view.now.instant);
+        let all = client.taken.len() >= TELL_MAX || !client.connection.is_open();
+        if !(due || all) {
+            return;
+        }
+        client.tell_at = None;
+        let (Some(fence), false) = (client.fence, client.taken.is_empty()) else { return };
+        let taken = core::mem::take(&mut client.taken);
+        let client_id = client.name().to_owned();
+        self.propose(Waiting::Nobody, Command::AckMessages { client_id, fence, taken });
+    }
+}
+
+/// Whether a persistent session wants the message.
+pub(super) fn wants_queue(state: &State, message: &Message) -> bool {
+    message.qos > Qos::AtMostOnce && state.is_wanted(&message.topic, &message.publisher)
+}
+
+fn took(client: &mut Client, place: Option<u64>, now: Instant) {
+    if let Some(place) = place {
+        client.taken.push(place);
+        client.tell_at.get_or_insert(now + TELL_AFTER);
+    }
+}
+
+/// Treats a message that cannot be sent as delivered. Source: MQTT 5.0 §3.1.2.11.4.
+fn forget(client: &mut Client, id: mqtt::PacketId, now: Instant) {
+    let released = match client.session.handle_puback(id) {
+        Ok(held) => Some(held),
+        Err(_) => client.session.handle_pubrec(id, mqtt::ReasonCode::UnspecifiedError).released,
+    };
+    took(client, released.and_then(|held| held.place), now);
+}

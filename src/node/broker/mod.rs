@@ -1,0 +1,431 @@
+//! The broker: accounts, sessions, routing, retained messages, wills.
+//!
+//! Driven by bytes of connections and by what the log has applied. Transient sessions live here
+//! alone; a session that outlives its connection lives in the log, with its subscriptions and its
+//! queue, and here only while connected. Messages of QoS 1 and 2 reach such a session through that
+//! queue alone, so that what was decided before a crash arrives after it. Source: DESIGN.md 7.
+//!
+//! Limit: the packet ids of a persistent session are this process's; after a crash an unacknowledged
+//! QoS 2 message is sent under a new id, so it may arrive twice.
+
+mod client;
+mod connect;
+mod deliver;
+mod message;
+mod publish;
+mod subscribe;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clock::{Duration, Instant, Now};
+use mqtt::{
+    CloseCause, Connection, ConnectionConfig, Event, Packet, PacketId, Qos, ReasonCode, Session,
+    SessionLimits, SessionState, TopicIndex,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use store::{Command, EventRow, NodeId, Proposal, Reply, RequestId, State};
+
+use self::client::{Client, HANDED_OVER_MAX};
+use self::message::{Held, Message};
+use crate::effect::Effect;
+use crate::input::{ProposalError, StreamId, Token};
+use crate::metrics::Metrics;
+
+/// Tokens of the broker have this bit set and none above, so that they meet no other part's.
+pub const TOKEN_BIT: u64 = 1 << 62;
+/// How long a client's acknowledgements may wait to be told to the log together.
+const TELL_AFTER: Duration = Duration::from_millis(50);
+/// Acknowledgements told to the log at once.
+const TELL_MAX: usize = 256;
+/// Events kept ready for sessions that read their queue.
+const RECENT_MAX: usize = 2_048;
+/// Passwords at work at a time.
+const PASSWORDS_MAX: usize = 16;
+/// Accounts whose last good password is remembered as a digest, so that a reconnect is cheap.
+const REMEMBERED_MAX: usize = 4_096;
+/// Sessions of clients that are away whose packet ids are remembered.
+const PARKED_MAX: usize = 10_000;
+
+/// How the broker is set up.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Limits of a connection.
+    pub connection: ConnectionConfig,
+    /// Limits of a session.
+    pub session: SessionLimits,
+    /// How long a 3.1.1 session without the clean flag outlives its connection, and the most that
+    /// a 5.0 client may ask for, in seconds.
+    pub session_expiry_s: u32,
+}
+
+impl BrokerConfig {
+    /// The defaults for `node`.
+    pub fn new(node: NodeId) -> Self {
+        let connection = ConnectionConfig {
+            shared_subscription_available: false,
+            ..ConnectionConfig::default()
+        };
+        let session_expiry_s = 7 * 24 * 3_600;
+        Self { node, connection, session: SessionLimits::default(), session_expiry_s }
+    }
+}
+
+/// What waits for the log.
+#[derive(Debug)]
+enum Waiting {
+    /// A client's session.
+    Open(StreamId),
+    /// A client's message.
+    Publish { stream: StreamId, packet_id: PacketId, qos: Qos },
+    /// A client's SUBSCRIBE or UNSUBSCRIBE.
+    Subscribe { stream: StreamId, ack: Packet, retained: Vec<subscribe::WantsRetained> },
+    /// Nobody: it is told again if the log did not take it.
+    Nobody,
+}
+
+/// What whoever watches the node may like to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A connection ended.
+    Ended {
+        /// The other end.
+        peer: SocketAddr,
+        /// Session name, if it got that far.
+        name: String,
+        /// Why.
+        cause: CloseCause,
+    },
+    /// A client spoke where it may not.
+    NotAllowed {
+        /// Session name.
+        name: String,
+        /// Where.
+        topic: String,
+    },
+    /// A downlink that makes no sense.
+    BadCommand {
+        /// Where.
+        topic: String,
+        /// What is wrong with it.
+        error: String,
+    },
+}
+
+/// The broker of one node.
+pub struct Broker {
+    config: BrokerConfig,
+    rng: ChaCha20Rng,
+    clients: BTreeMap<StreamId, Client>,
+    /// Connected sessions by name.
+    names: BTreeMap<String, StreamId>,
+    routes: TopicIndex<StreamId, deliver::Route>,
+    deadlines: BTreeSet<(Instant, StreamId)>,
+    armed: BTreeMap<StreamId, Instant>,
+    waiting: BTreeMap<RequestId, (Waiting, Command)>,
+    again: Vec<(RequestId, Command)>,
+    again_at: Option<Instant>,
+    checking: BTreeMap<Token, StreamId>,
+    remembered: BTreeMap<String, [u8; 32]>,
+    parked: BTreeMap<String, (u64, SessionState<Held>)>,
+    wills: BTreeMap<String, (Instant, Message)>,
+    recent: BTreeMap<u64, Arc<EventRow>>,
+    loads: BTreeMap<Token, StreamId>,
+    next_token: u64,
+    quorum: bool,
+    notes: Vec<Note>,
+    effects: VecDeque<Effect>,
+}
+
+impl core::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Broker({} clients)", self.clients.len())
+    }
+}
+
+/// What the broker may look at while it works.
+#[derive(Clone, Copy, Debug)]
+pub struct BrokerView<'a> {
+    /// The time.
+    pub now: Now,
+    /// The replicated state.
+    pub state: &'a State,
+}
+
+impl Broker {
+    /// A broker without clients.
+    ///
+    /// * `seed`: from the system's randomness; request names and assigned client ids come of it.
+    pub fn new(config: BrokerConfig, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            rng: ChaCha20Rng::from_seed(seed),
+            clients: BTreeMap::new(),
+            names: BTreeMap::new(),
+            routes: TopicIndex::default(),
+            deadlines: BTreeSet::new(),
+            armed: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            again: Vec::new(),
+            again_at: None,
+            checking: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            wills: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            next_token: TOKEN_BIT,
+            quorum: false,
+            notes: Vec::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next piece of work for the host.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        core::mem::take(&mut self.notes)
+    }
+
+    /// Clients connected and accepted.
+    pub fn connected(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether the log takes proposals now: without, persistent sessions are refused.
+    pub fn set_quorum(&mut self, available: bool) {
+        self.quorum = available;
+    }
+
+    /// A connection was accepted by the host.
+    pub fn handle_opened(&mut self, view: BrokerView<'_>, stream: StreamId, peer: SocketAddr) {
+        let connection = Connection::new(view.now.instant, self.config.connection.clone());
+        let session = Session::new(self.config.session);
+        self.clients.insert(stream, Client::new(peer, connection, session));
+        self.settle(view, stream);
+    }
+
+    /// Bytes of a client.
+    pub fn handle_bytes(&mut self, view: BrokerView<'_>, stream: StreamId, bytes: &[u8]) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        client.connection.handle_bytes(view.now.instant, bytes);
+        self.settle(view, stream);
+    }
+
+    /// The host has given bytes to the network.
+    pub fn handle_drained(&mut self, view: BrokerView<'_>, stream: StreamId, bytes: usize) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        client.handed_over = client.handed_over.saturating_sub(bytes);
+        self.settle(view, stream);
+    }
+
+    /// The connection is gone.
+    pub fn handle_closed(&mut self, view: BrokerView<'_>, stream: StreamId) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        client.connection.handle_end();
+        self.settle(view, stream);
+    }
+
+    /// When to call [`Self::handle_timeout`] next, and what for.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let client = self.deadlines.first().map(|(at, _)| (*at, "mqtt client"));
+        let will = self.wills.values().map(|(at, _)| (*at, "mqtt will")).min();
+        let again = self.again_at.map(|at| (at, "mqtt retry"));
+        [client, will, again].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, view: BrokerView<'_>) {
+        while let Some((at, stream)) = self.deadlines.first().copied() {
+            if at > view.now.instant {
+                break;
+            }
+            self.deadlines.pop_first();
+            self.armed.remove(&stream);
+            if let Some(client) = self.clients.get_mut(&stream) {
+                client.connection.handle_timeout(view.now.instant);
+                self.tell_taken(view, stream);
+                self.settle(view, stream);
+            }
+        }
+        let due = |(at, _): &(Instant, Message)| *at <= view.now.instant;
+        let names: Vec<_> =
+            self.wills.iter().filter(|(_, will)| due(will)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some((_, message)) = self.wills.remove(&name) {
+                self.publish(view, message);
+            }
+        }
+        if self.again_at.is_some_and(|at| at <= view.now.instant) {
+            self.again_at = None;
+            for (request, command) in core::mem::take(&mut self.again) {
+                self.waiting.insert(request, (Waiting::Nobody, command.clone()));
+                self.effects.push_back(Effect::Propose(Proposal { request, command }));
+            }
+        }
+    }
+
+    /// The log has answered a request; false if it was none of the broker's.
+    pub fn handle_reply(
+        &mut self,
+        view: BrokerView<'_>,
+        request: RequestId,
+        reply: &Reply,
+        metrics: &mut Metrics,
+    ) -> bool {
+        let Some((waiting, _)) = self.waiting.remove(&request) else { return false };
+        match waiting {
+            Waiting::Open(stream) => self.opened_by_log(view, stream, reply),
+            Waiting::Publish { stream, packet_id, qos } => {
+                let reason = publish::reason_of(reply);
+                if reason.is_error() {
+                    metrics.count("tern_mqtt_refused_total", reason.name());
+                }
+                self.acknowledge(view, stream, packet_id, qos, reason);
+            }
+            Waiting::Subscribe { stream, ack, retained } => {
+                self.subscribed_by_log(view, stream, ack, retained, reply);
+            }
+            Waiting::Nobody => {}
+        }
+        true
+    }
+
+    /// A proposal failed; false if it was none of the broker's.
+    pub fn handle_proposal_failed(
+        &mut self,
+        view: BrokerView<'_>,
+        request: RequestId,
+        why: ProposalError,
+    ) -> bool {
+        let Some((waiting, command)) = self.waiting.remove(&request) else { return false };
+        match waiting {
+            Waiting::Open(stream) => self.refuse(view, stream, ReasonCode::ServerUnavailable),
+            Waiting::Publish { stream, packet_id, qos } => match why {
+                // It may yet be applied, or is worth another try: the name stays, the client waits.
+                ProposalError::Unknown | ProposalError::NoQuorum => {
+                    let waiting = Waiting::Publish { stream, packet_id, qos };
+                    self.waiting.insert(request, (waiting, command.clone()));
+                    self.again.push((request, command));
+                    self.arm_again(view);
+                }
+                ProposalError::DiskFull | ProposalError::TooLarge | ProposalError::Stopping => {
+                    self.acknowledge(view, stream, packet_id, qos, ReasonCode::QuotaExceeded);
+                }
+            },
+            Waiting::Subscribe { stream, .. } => {
+                self.end(view, stream, ReasonCode::ServerUnavailable);
+            }
+            Waiting::Nobody if why != ProposalError::Stopping => {
+                self.again.push((request, command));
+                self.arm_again(view);
+            }
+            Waiting::Nobody => {}
+        }
+        true
+    }
+
+    fn arm_again(&mut self, view: BrokerView<'_>) {
+        self.again_at.get_or_insert(view.now.instant + Duration::from_millis(200));
+    }
+
+    /// Puts a command into the log, under a name of its own.
+    fn propose(&mut self, waiting: Waiting, command: Command) {
+        let mut name = [0; 16];
+        self.rng.fill_bytes(&mut name);
+        let request = RequestId(name);
+        self.waiting.insert(request, (waiting, command.clone()));
+        self.effects.push_back(Effect::Propose(Proposal { request, command }));
+    }
+
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Handles what the client's connection has to say, sends what waits for it, arms its deadline.
+    fn settle(&mut self, view: BrokerView<'_>, stream: StreamId) {
+        loop {
+            let Some(client) = self.clients.get_mut(&stream) else { return };
+            let Some(event) = client.connection.poll_event() else { break };
+            self.handle_event(view, stream, event);
+        }
+        self.pump(view, stream);
+        self.flush(stream);
+        self.arm(stream);
+    }
+
+    fn handle_event(&mut self, view: BrokerView<'_>, stream: StreamId, event: Event) {
+        match event {
+            Event::Connect(connect) => self.connect(view, stream, connect),
+            Event::Publish(publish) => self.handle_publish(view, stream, publish),
+            Event::Puback(ack) => {
+                self.acked(view, stream, |session| session.handle_puback(ack.packet_id).ok())
+            }
+            Event::Pubrec(ack) => self.handle_pubrec(view, stream, &ack),
+            Event::Pubcomp(ack) => self.acked(view, stream, |session| {
+                // An unknown id is the client's affair.
+                let _ = session.handle_pubcomp(ack.packet_id);
+                None
+            }),
+            Event::Pubrel(ack) => {
+                if let Some(client) = self.clients.get_mut(&stream) {
+                    let pubcomp = client.session.handle_pubrel(ack.packet_id);
+                    self.send(view, stream, Packet::Pubcomp(pubcomp));
+                }
+            }
+            Event::Subscribe(subscribe) => self.subscribe(view, stream, subscribe),
+            Event::Unsubscribe { packet_id, filters } => {
+                self.unsubscribe(view, stream, packet_id, filters);
+            }
+            Event::Closed(closed) => self.closed(view, stream, &closed),
+        }
+    }
+
+    /// Sends a packet; a connection that does not take it has ended or ends by itself.
+    fn send(&mut self, view: BrokerView<'_>, stream: StreamId, packet: Packet) {
+        if let Some(client) = self.clients.get_mut(&stream) {
+            let _ = client.connection.send(view.now.instant, packet);
+        }
+    }
+
+    /// Hands bytes to the host while it takes them, and asks it to read or not to.
+    fn flush(&mut self, stream: StreamId) {
+        let Some(client) = self.clients.get_mut(&stream) else { return };
+        if client.handed_over < HANDED_OVER_MAX
+            && let Some(bytes) = client.connection.poll_transmit()
+        {
+            client.handed_over += bytes.len();
+            self.effects.push_back(Effect::Write { stream, bytes });
+        }
+        let pause = !client.connection.wants_bytes();
+        if pause != client.paused {
+            client.paused = pause;
+            self.effects.push_back(Effect::PauseReading { stream, pause });
+        }
+    }
+
+    fn arm(&mut self, stream: StreamId) {
+        let wanted = self.clients.get(&stream).and_then(Client::deadline);
+        let armed = self.armed.get(&stream).copied();
+        if wanted == armed {
+            return;
+        }
+        if let Some(at) = armed {
+            self.deadlines.remove(&(at, stream));
+            self.armed.remove(&stream);
+        }
+        if let Some(at) = wanted {
+            self.deadlines.insert((at, stream));
+            self.armed.insert(stream, at);
+        }
+    }
+}

@@ -1,0 +1,586 @@
+//! The node: gateways, frames, broker and API around one replicated state.
+//!
+//! Driven by [`Node::handle`] for what happens outside, [`Node::apply`] for what the log has decided,
+//! [`Node::handle_timeout`] when [`Node::poll_timeout`] is due; after each, drain
+//! [`Node::poll_effect`]. The parts do not know each other: everything between them passes here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use clock::{Duration, Instant, Now};
+use gateway::semtech::{GatewaySettings, Output, SendError, Server};
+use lorawan::{Downlink, TxAck, TxStatus, Uplink};
+use mac::{CursorWrite, LogEvent, Mac, MacConfig};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use store::model::{Tenant, User};
+use store::{Applied, ApplyError, Command, Entry, Id, NodeId, Proposal, Reply, RequestId, State};
+
+use crate::api::wire::{NodeInfo, NodeState};
+use crate::api::{Api, ApiSettings, View};
+use crate::broker::{Broker, BrokerConfig, BrokerView};
+use crate::effect::{AppliedRows, Effect};
+use crate::event_json;
+use crate::input::{Input, ProposalError, Token};
+use crate::metrics::Metrics;
+use crate::show;
+use crate::vault::Vault;
+use crate::views::{NodeFacts, StateView, freshest};
+use crate::watch::{Watch, WatchLine};
+
+/// Pause before the node's own proposal is put again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// The highest feature level of the log that this binary knows.
+const FEATURE_LEVEL: u32 = store::limits::FEATURE_LEVEL;
+
+/// What a new cluster begins with.
+#[derive(Clone, Debug)]
+pub struct Founding {
+    /// For people, and the salt of the peer links.
+    pub cluster_name: String,
+    /// The first user.
+    pub admin: User,
+    /// The first tenant.
+    pub tenant: Tenant,
+}
+
+/// How a node is set up.
+#[derive(Debug)]
+pub struct Config {
+    /// Raft id.
+    pub node: NodeId,
+    /// Seals and opens keys.
+    pub vault: Vault,
+    /// Sockets for gateways.
+    pub listeners: u8,
+    /// Frames.
+    pub mac: MacConfig,
+    /// Broker.
+    pub broker: BrokerConfig,
+    /// API.
+    pub api: ApiSettings,
+    /// If the log is empty.
+    pub founding: Founding,
+    /// What people are told of the node.
+    pub info: NodeInfo,
+}
+
+/// How far a start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The log's answer to the founding or the boot is awaited; nobody is served.
+    Starting,
+    Serving,
+    Draining,
+}
+
+/// What the node itself asked of the log.
+#[derive(Clone, Debug)]
+enum Own {
+    Found(Box<Founding>),
+    Boot,
+}
+
+/// One node. See the module's head for how to drive it.
+pub struct Node {
+    node: NodeId,
+    boot: u64,
+    vault: Vault,
+    state: State,
+    phase: Phase,
+    quorum: bool,
+    disk_full: bool,
+    servers: Vec<Server>,
+    mac: Mac,
+    broker: Broker,
+    api: Api,
+    founding: Option<Box<Founding>>,
+    own: BTreeMap<RequestId, Own>,
+    own_again: Option<(Instant, RequestId)>,
+    rng: ChaCha20Rng,
+    info: NodeInfo,
+    metrics: Metrics,
+    watch: Watch,
+    effects: VecDeque<Effect>,
+}
+
+impl core::fmt::Debug for Node {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Node({:?}, {:?}, boot {})", self.node, self.phase, self.boot)
+    }
+}
+
+impl Node {
+    /// A node whose log is to be replayed.
+    ///
+    /// * `boot`: how often this node has started, this start included.
+    /// * `seed`: from the system's randomness, fresh for each start.
+    pub fn new(config: Config, boot: u64, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut draw = || {
+            let mut part = [0; 32];
+            rng.fill_bytes(&mut part);
+            part
+        };
+        let mac = Mac::new(config.mac, draw());
+        let broker = Broker::new(config.broker, draw());
+        let api = Api::new(config.api, draw());
+        let server = |_| {
+            let mut server = Server::new(u16::from_le_bytes([draw()[0], draw()[1]]));
+            server.set_acknowledging(false);
+            server
+        };
+        let servers = (0..config.listeners).map(server).collect();
+        Self {
+            node: config.node,
+            boot,
+            vault: config.vault,
+            state: State::new(),
+            phase: Phase::Starting,
+            quorum: false,
+            disk_full: false,
+            servers,
+            mac,
+            broker,
+            api,
+            founding: Some(Box::new(config.founding)),
+            own: BTreeMap::new(),
+            own_again: None,
+            rng,
+            info: config.info,
+            metrics: Metrics::default(),
+            watch: Watch::default(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// What the log has decided so far.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether the node serves and its log takes writes.
+    pub fn is_ready(&self) -> bool {
+        self.node_state() == NodeState::Ready
+    }
+
+    /// The next piece of work for the host.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`] next, and what for.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let servers = self.servers.iter().filter_map(Server::poll_timeout);
+        let own = self.own_again.map(|(at, _)| (at, "own proposal"));
+        let parts = [self.mac.poll_timeout(), self.broker.poll_timeout(), own];
+        servers.chain(parts.into_iter().flatten()).min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let devices = state_view(now, &self.state, &self.vault, &self.servers);
+        self.mac.handle_timeout(now, &devices);
+        self.broker.handle_timeout(BrokerView { now, state: &self.state });
+        for server in &mut self.servers {
+            server.handle_timeout(now.instant);
+        }
+        if let Some((_, request)) = self.own_again.take_if(|(at, _)| *at <= now.instant) {
+            self.propose_own(request);
+        }
+        self.settle(now);
+    }
+
+    /// Takes what happened outside.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Datagram { listener, from, bytes } => {
+                self.handle_datagram(now, listener, from, &bytes);
+            }
+            Input::StreamOpened { stream, peer } => {
+                self.broker.handle_opened(BrokerView { now, state: &self.state }, stream, peer);
+            }
+            Input::StreamBytes { stream, bytes } => {
+                self.broker.handle_bytes(BrokerView { now, state: &self.state }, stream, &bytes);
+            }
+            Input::StreamDrained { stream, bytes } => {
+                self.broker.handle_drained(BrokerView { now, state: &self.state }, stream, bytes);
+            }
+            Input::StreamClosed { stream } => {
+                self.broker.handle_closed(BrokerView { now, state: &self.state }, stream);
+            }
+            Input::Call { call, credentials, operation } => {
+                self.with_api(now, |api, view| {
+                    api.handle_call(view, call, &credentials, operation);
+                });
+            }
+            Input::CallDropped { call } => self.api.handle_call_dropped(call),
+            Input::ProposalFailed { request, why } => self.proposal_failed(now, request, why),
+            Input::CursorPersisted { token } => self.mac.handle_cursor_persisted(now, token.0),
+            Input::EventsRead { token, rows } => {
+                let view = BrokerView { now, state: &self.state };
+                if !self.broker.handle_events_read(view, token, &rows) {
+                    self.with_api(now, |api, view| {
+                        api.handle_events_read(view, token, &rows);
+                    });
+                }
+            }
+            Input::PasswordChecked { token, fits } => {
+                let view = BrokerView { now, state: &self.state };
+                if !self.broker.handle_password_checked(view, token, fits) {
+                    self.api.handle_password_checked(now, token, fits);
+                }
+            }
+            Input::PasswordHashed { token, phc } => {
+                self.api.handle_password_hashed(now, token, phc);
+            }
+            Input::Quorum { available, disk_full } => self.handle_quorum(available, disk_full),
+            Input::Drain => self.drain(),
+        }
+        self.settle(now);
+    }
+
+    /// Applies an entry that the log has decided.
+    ///
+    /// * Errors: [`ApplyError`]: the node must stop, an entry is never skipped.
+    pub fn apply(
+        &mut self,
+        now: Now,
+        index: u64,
+        entry: &Entry,
+    ) -> Result<AppliedRows, ApplyError> {
+        let Applied { replies, rows, drop_below, changes } = self.state.apply(index, entry)?;
+        let view = BrokerView { now, state: &self.state };
+        self.broker.handle_rows(view, &rows);
+        for row in &rows {
+            self.metrics.count("tern_events_total", event_json::kind(&row.event));
+            self.api.handle_row(row);
+        }
+        for change in &changes {
+            self.broker.handle_change(BrokerView { now, state: &self.state }, change);
+        }
+        for (request, reply) in replies {
+            self.handle_reply(now, request, reply);
+        }
+        self.settle(now);
+        Ok(AppliedRows { rows, drop_below })
+    }
+
+    /// Takes a whole state instead of what was applied so far.
+    pub fn restore(&mut self, now: Now, state: State) {
+        self.state = state;
+        self.settle(now);
+    }
+
+    /// An MQTT connection beyond the limit was closed by the host.
+    pub fn count_refused_connection(&mut self) {
+        self.metrics.count("tern_network_total", "connection_over_limit");
+    }
+
+    /// The network did not take a datagram.
+    pub fn count_datagram_not_sent(&mut self) {
+        self.metrics.count("tern_network_total", "datagram_not_sent");
+    }
+
+    fn node_state(&self) -> NodeState {
+        match self.phase {
+            Phase::Starting => NodeState::Starting,
+            Phase::Draining => NodeState::Draining,
+            Phase::Serving if self.disk_full => NodeState::DiskFull,
+            Phase::Serving if !self.quorum => NodeState::NoQuorum,
+            Phase::Serving => NodeState::Ready,
+        }
+    }
+
+    fn with_api(&mut self, now: Now, call: impl FnOnce(&mut Api, &View<'_>)) {
+        let facts = NodeFacts {
+            now,
+            state: self.node_state(),
+            servers: &self.servers,
+            metrics: &self.metrics,
+            info: &self.info,
+            cluster: self.state.cluster().map(|one| (one.id.to_string(), one.name.clone())),
+            applied: self.state.applied_index(),
+        };
+        let view = View { now, state: &self.state, vault: &self.vault, node: &facts };
+        call(&mut self.api, &view);
+    }
+
+    fn handle_datagram(&mut self, now: Now, listener: u8, from: SocketAddr, bytes: &Bytes) {
+        let state = &self.state;
+        if let Some(server) = self.servers.get_mut(usize::from(listener)) {
+            let registered = |gateway| state.gateway(gateway).is_some();
+            server.handle_datagram(now.instant, from, bytes, registered);
+        }
+    }
+
+    fn handle_uplink(&mut self, now: Now, uplink: Uplink) {
+        if self.phase != Phase::Serving {
+            return self.metrics.count("tern_uplinks_refused_total", "not_serving");
+        }
+        let gateway = uplink.gateway;
+        let devices = state_view(now, &self.state, &self.vault, &self.servers);
+        match self.mac.handle_uplink(now, &devices, uplink) {
+            Ok(()) => self.metrics.count("tern_uplinks_total", "taken_up"),
+            Err(error) => {
+                self.metrics.count("tern_uplinks_refused_total", error.reason());
+                self.show(now, show::refused_uplink(now, gateway, &error));
+            }
+        }
+    }
+
+    fn handle_reply(&mut self, now: Now, request: RequestId, reply: Reply) {
+        let devices = state_view(now, &self.state, &self.vault, &self.servers);
+        match reply {
+            Reply::Uplink(reply) => {
+                self.mac.handle_uplink_reply(now, &devices, request, reply);
+            }
+            Reply::Join(reply) => self.mac.handle_join_reply(now, &devices, request, reply),
+            Reply::Plan(reply) => self.mac.handle_plan_reply(now, &devices, request, reply),
+            Reply::Done | Reply::ClientSession { .. } | Reply::Refused(_) => {
+                self.mac.handle_recorded(request);
+                let view = BrokerView { now, state: &self.state };
+                let taken = self.broker.handle_reply(view, request, &reply, &mut self.metrics)
+                    || self.api.handle_reply(request, &reply);
+                if !taken {
+                    self.own_reply(request);
+                }
+            }
+        }
+    }
+
+    fn proposal_failed(&mut self, now: Now, request: RequestId, why: ProposalError) {
+        self.metrics.count("tern_proposals_failed_total", why.reason());
+        let retry = matches!(why, ProposalError::NoQuorum | ProposalError::Unknown);
+        self.mac.handle_proposal_failed(now, request, retry);
+        let view = BrokerView { now, state: &self.state };
+        let taken = self.broker.handle_proposal_failed(view, request, why)
+            || self.api.handle_proposal_failed(request, why);
+        if !taken && self.own.contains_key(&request) {
+            self.own_again = Some((now.instant + AGAIN_AFTER, request));
+        }
+    }
+
+    fn handle_quorum(&mut self, available: bool, disk_full: bool) {
+        self.quorum = available;
+        self.disk_full = disk_full;
+        self.broker.set_quorum(available);
+        if !available || self.phase != Phase::Starting || !self.own.is_empty() {
+            return;
+        }
+        // Everything before this leadership is applied: the state tells whether there is a cluster.
+        let own = match self.founding.take() {
+            Some(founding) if self.state.cluster().is_none() => Own::Found(founding),
+            Some(_) | None => Own::Boot,
+        };
+        self.ask(own);
+    }
+
+    fn ask(&mut self, own: Own) {
+        let mut name = [0; 16];
+        self.rng.fill_bytes(&mut name);
+        self.own.insert(RequestId(name), own);
+        self.propose_own(RequestId(name));
+    }
+
+    fn propose_own(&mut self, request: RequestId) {
+        let drawn = self.draw_id();
+        let command = match self.own.get(&request) {
+            Some(Own::Found(founding)) => Command::Found {
+                cluster_id: drawn,
+                cluster_name: founding.cluster_name.clone(),
+                node: self.node,
+                admin: founding.admin.clone(),
+                tenant: founding.tenant.clone(),
+            },
+            Some(Own::Boot) => {
+                let (node, boot) = (self.node, self.boot);
+                Command::Boot { node, boot, feature_level: FEATURE_LEVEL }
+            }
+            None => return,
+        };
+        self.effects.push_back(Effect::Propose(Proposal { request, command }));
+    }
+
+    fn draw_id(&mut self) -> Id {
+        let mut drawn = [0; 16];
+        self.rng.fill_bytes(&mut drawn);
+        Id::from_random(drawn)
+    }
+
+    fn own_reply(&mut self, request: RequestId) {
+        match self.own.remove(&request) {
+            // Founded, by this proposal or an earlier one of the same start.
+            Some(Own::Found(_)) => self.ask(Own::Boot),
+            Some(Own::Boot) => {
+                self.phase = Phase::Serving;
+                self.servers.iter_mut().for_each(|server| server.set_acknowledging(true));
+            }
+            None => {}
+        }
+    }
+
+    fn drain(&mut self) {
+        self.phase = Phase::Draining;
+        self.servers.iter_mut().for_each(|server| server.set_acknowledging(false));
+    }
+
+    /// Passes on what the parts have to say until none has more.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some((listener, output)) = self.poll_servers() {
+                self.handle_output(now, listener, output);
+            }
+            let Some(effect) = self.mac.poll_effect() else { break };
+            self.do_mac(now, effect);
+        }
+        for note in self.broker.take_notes() {
+            let (name, reason) = show::note_metric(&note);
+            self.metrics.count(name, reason);
+            self.show(now, show::broker(now, &note));
+        }
+        if self.api.take_drain() {
+            self.drain();
+        }
+        while let Some(effect) = self.broker.poll_effect() {
+            self.effects.push_back(effect);
+        }
+        while let Some(effect) = self.api.poll_effect() {
+            self.effects.push_back(effect);
+        }
+    }
+
+    fn poll_servers(&mut self) -> Option<(u8, Output)> {
+        let servers = self.servers.iter_mut().zip(0..);
+        servers.into_iter().find_map(|(server, number)| Some((number, server.poll_output()?)))
+    }
+
+    fn handle_output(&mut self, now: Now, listener: u8, output: Output) {
+        match output {
+            Output::Send { to, bytes } => {
+                let bytes = bytes.into();
+                self.effects.push_back(Effect::SendDatagram { listener, to, bytes });
+            }
+            Output::Uplink(uplink) => self.handle_uplink(now, uplink),
+            Output::Stat { .. } => self.metrics.count("tern_uplinks_total", "gateway_stat"),
+            Output::TxAck(ack) => self.mac.handle_tx_ack(now, ack),
+            // `mac` has a deadline of its own, and the next try behind it.
+            Output::TxSilent { .. } => self.metrics.count("tern_downlinks_total", "no_tx_ack"),
+            Output::PathChanged { gateway, path } => {
+                if self.state.gateway(gateway).is_some() {
+                    self.show(now, show::path_changed(now, gateway, path.address));
+                }
+            }
+            Output::UnregisteredGateway { gateway, from } => {
+                self.show(now, show::unknown_gateway(now, gateway, from));
+            }
+            Output::Refused { from, gateway, refusal } => {
+                let (_, reason) = refusal.reason();
+                self.metrics.count("tern_gateway_refused_total", reason);
+                self.show(now, show::refused_datagram(now, from, gateway, &refusal));
+            }
+        }
+    }
+
+    fn do_mac(&mut self, now: Now, effect: mac::Effect) {
+        let (request, command) = match effect {
+            mac::Effect::Accept { request, accept } => (request, Command::AcceptUplink(accept)),
+            mac::Effect::Join { request, join } => (request, Command::AcceptJoin(join)),
+            mac::Effect::Plan { request, plan } => (request, Command::PlanDownlink(plan)),
+            mac::Effect::Record { request, record } => (request, Command::RecordTxAck(record)),
+            mac::Effect::PersistCursor(write) => return self.persist(&write),
+            mac::Effect::Send(downlink) => return self.send(now, &downlink),
+            mac::Effect::Verdict(verdict) => {
+                let name = match verdict.what {
+                    mac::What::Accepted { .. }
+                    | mac::What::Joined { .. }
+                    | mac::What::Repeated { .. } => "tern_uplinks_total",
+                    mac::What::Refused(_) => "tern_uplinks_refused_total",
+                    mac::What::Sent { .. }
+                    | mac::What::GatewayRefused { .. }
+                    | mac::What::NotSent(_)
+                    | mac::What::GivenUp => "tern_downlinks_total",
+                };
+                self.metrics.count(name, verdict.what.reason());
+                return self.show(now, show::verdict(now, &verdict));
+            }
+            mac::Effect::Log(event) => return self.notice(now, &event),
+        };
+        self.effects.push_back(Effect::Propose(Proposal { request, command }));
+    }
+
+    /// One cursor a device and counter; its value names session and grant. Nothing reads it while
+    /// every start that reaches the quorum voids the grants; a node that starts cut off will.
+    fn persist(&mut self, write: &CursorWrite) {
+        let mut key = b"fcnt-down:".to_vec();
+        key.extend_from_slice(&write.dev_eui.to_be_bytes());
+        key.push(match write.counter {
+            mac::CounterKind::Network => b'n',
+            mac::CounterKind::Application => b'a',
+        });
+        let mut value = vec![1];
+        for number in [write.session_epoch.0, write.home_epoch, write.next_unused] {
+            value.extend_from_slice(&number.to_le_bytes());
+        }
+        self.effects.push_back(Effect::PersistCursor { token: Token(write.token), key, value });
+    }
+
+    fn send(&mut self, now: Now, downlink: &Downlink) {
+        let gateway = downlink.gateway;
+        let settings = self.state.gateway(gateway).map(settings_of).unwrap_or_default();
+        let number = freshest(&self.servers, gateway).map_or(0, |(number, _)| number);
+        let sent = match self.servers.get_mut(number) {
+            Some(server) => server.send(now.instant, downlink, settings),
+            None => Err(SendError::NoPath { last_pull_age: None }),
+        };
+        match sent {
+            Ok((to, bytes)) => {
+                let listener = u8::try_from(number).unwrap_or(u8::MAX);
+                let bytes = bytes.into();
+                self.effects.push_back(Effect::SendDatagram { listener, to, bytes });
+            }
+            Err(_) => {
+                self.metrics.count("tern_downlinks_total", "no_path");
+                let (downlink_id, status) = (downlink.downlink_id, TxStatus::InternalError);
+                self.mac.handle_tx_ack(now, TxAck { gateway, downlink_id, status });
+            }
+        }
+    }
+
+    /// A `log` event outside the event log, for this node's own clients.
+    fn notice(&mut self, now: Now, event: &LogEvent) {
+        let Some(device) = self.state.device(event.dev_eui) else { return };
+        let info = self.state.device_info(device);
+        let (level, code) = (show::log_level(event.level), show::log_code(event.code));
+        let context = BTreeMap::new();
+        let (topic, json) =
+            event_json::log_event(now.wall, &info, level, code, &event.description, &context);
+        self.broker.handle_notice(BrokerView { now, state: &self.state }, &topic, json);
+    }
+
+    fn show(&mut self, now: Now, line: WatchLine) {
+        for line in self.watch.add(now, line) {
+            self.with_api(now, |api, view| api.handle_watch(view, &line));
+        }
+    }
+}
+
+fn settings_of(gateway: &store::model::Gateway) -> GatewaySettings {
+    let gain = (i32::from(gateway.antenna_gain_ddbi) + 5).div_euclid(10);
+    let antenna_gain_db = i8::try_from(gain).unwrap_or(0);
+    GatewaySettings {
+        antenna_gain_db,
+        power_max_dbm: gateway.max_eirp_dbm.map(|eirp| eirp.saturating_sub(antenna_gain_db)),
+        rf_chain: gateway.downlink_rf_chain,
+    }
+}
+
+fn state_view<'a>(
+    now: Now,
+    state: &'a State,
+    vault: &'a Vault,
+    servers: &'a [Server],
+) -> StateView<'a> {
+    StateView { now, state, vault, servers }
+}

@@ -1,0 +1,198 @@
+//! How the node's parts look at each other: the state and the vault as `mac` needs them, the sockets
+//! as the API needs them. Views only: nothing is kept.
+
+use clock::{Duration, Now, WallTime};
+use gateway::semtech::{SeenGateway, Server};
+use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, Key};
+use mac::transition::{ItemState as PlanItemState, QueueItem};
+use mac::{
+    DeviceSession, Devices, GatewayView, JoinView, Sealed, SessionEpoch, SessionKeys, SessionView,
+};
+use store::State;
+use store::model::{Device, ItemState};
+
+use crate::api::wire::{Metric, NodeInfo, NodeState, UnknownGateway};
+use crate::api::{GatewayPath, NodeView};
+use crate::metrics::Metrics;
+use crate::vault::{Vault, aad_root, aad_session};
+
+/// A PULL_DATA older than this opens no way down: forwarders repeat it every 5 to 10 s.
+const PATH_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// The state and the vault, as `mac` looks at them.
+#[derive(Clone, Copy)]
+pub(crate) struct StateView<'a> {
+    pub(crate) now: Now,
+    pub(crate) state: &'a State,
+    pub(crate) vault: &'a Vault,
+    pub(crate) servers: &'a [Server],
+}
+
+impl<'a> StateView<'a> {
+    fn view(&self, device: &'a Device, session: &'a DeviceSession) -> Option<SessionView<'a>> {
+        let profile = self.state.device_profile(device.device_profile_id)?;
+        Some(SessionView {
+            dev_eui: device.dev_eui,
+            session,
+            profile: &profile.mac,
+            skip_f_cnt_check: device.skip_f_cnt_check,
+            is_disabled: device.is_disabled,
+        })
+    }
+}
+
+impl Devices for StateView<'_> {
+    fn sessions(&self, dev_addr: DevAddr) -> Vec<SessionView<'_>> {
+        let sessions = self.state.sessions_by_addr(dev_addr);
+        sessions.filter_map(|(device, _, session)| self.view(device, session)).collect()
+    }
+
+    fn session(&self, dev_eui: DevEui, epoch: SessionEpoch) -> Option<SessionView<'_>> {
+        let device = self.state.device(dev_eui)?;
+        let sessions = device.session.iter().chain(&device.pending_session);
+        let session = sessions.into_iter().find(|session| session.epoch == epoch)?;
+        self.view(device, session)
+    }
+
+    fn keys(&self, dev_eui: DevEui, session: &DeviceSession) -> Option<SessionKeys> {
+        let bytes = self.vault.open(&aad_session(dev_eui), &session.keys)?;
+        SessionKeys::from_bytes(&bytes).ok()
+    }
+
+    fn seal(&self, dev_eui: DevEui, keys: &SessionKeys, nonce: [u8; 24]) -> Option<Sealed> {
+        let bytes = zeroize::Zeroizing::new(keys.to_bytes());
+        Some(self.vault.seal(&aad_session(dev_eui), nonce, &bytes))
+    }
+
+    fn join(&self, dev_eui: DevEui) -> Option<JoinView<'_>> {
+        let device = self.state.device(dev_eui)?;
+        let profile = self.state.device_profile(device.device_profile_id)?;
+        let open = |sealed: &Sealed| {
+            let bytes = self.vault.open(&aad_root(dev_eui), sealed)?;
+            Some(Key::from_bytes(bytes.as_slice().try_into().ok()?))
+        };
+        let keys = device.keys.as_ref();
+        Some(JoinView {
+            profile: &profile.mac,
+            is_disabled: device.is_disabled,
+            join_eui: device.join_eui,
+            nwk_key: keys.and_then(|keys| open(&keys.nwk_key)),
+            next_join_nonce: keys.map(|keys| keys.next_join_nonce).unwrap_or_default(),
+        })
+    }
+
+    fn is_nonce_used(&self, dev_eui: DevEui, join_eui: JoinEui, nonce: DevNonce) -> bool {
+        self.state.is_nonce_used(dev_eui, join_eui, nonce)
+    }
+
+    fn is_dev_addr_taken(&self, dev_addr: DevAddr) -> bool {
+        self.state.sessions_by_addr(dev_addr).next().is_some()
+    }
+
+    fn queue(&self, dev_eui: DevEui) -> Vec<QueueItem<'_>> {
+        let device = self.state.device(dev_eui);
+        let items = device.into_iter().flat_map(|device| &device.queue);
+        let item = |item: &'_ store::model::QueueItem| (item.id.0, item.state);
+        items
+            .map(|one| {
+                let (id, state) = item(one);
+                QueueItem {
+                    id,
+                    f_port: one.f_port,
+                    confirmed: one.confirmed,
+                    data: &one.data,
+                    encrypted_f_cnt: one.encrypted_f_cnt,
+                    expires_at: one.expires_at,
+                    state: match state {
+                        ItemState::Queued => PlanItemState::Queued,
+                        ItemState::HandedOut => PlanItemState::HandedOut,
+                        ItemState::AwaitsAck { f_cnt_down, since } => {
+                            PlanItemState::AwaitsAck { f_cnt_down, since }
+                        }
+                    },
+                }
+            })
+            .collect()
+    }
+
+    fn gateway(&self, gateway: GatewayEui) -> Option<GatewayView> {
+        self.state.gateway(gateway)?;
+        let pull = freshest(self.servers, gateway).map(|(_, seen)| seen);
+        let pull = pull.and_then(|seen| seen.path).map(|path| path.last_pull);
+        let has_path = pull.is_some_and(|at| self.now.instant.since(at) <= PATH_AGE_MAX);
+        Some(GatewayView { has_path })
+    }
+}
+
+/// The listener that heard the gateway's latest PULL_DATA, or, without any, its latest datagram.
+pub(crate) fn freshest(servers: &[Server], gateway: GatewayEui) -> Option<(usize, &SeenGateway)> {
+    let seen = servers.iter().enumerate();
+    let seen = seen.filter_map(|(number, server)| Some((number, server.seen(gateway)?)));
+    seen.max_by_key(|(_, seen)| (seen.path.map(|path| path.last_pull), seen.last_seen))
+}
+
+/// The rest of the node, as the API looks at it.
+pub(crate) struct NodeFacts<'a> {
+    pub(crate) now: Now,
+    pub(crate) state: NodeState,
+    pub(crate) servers: &'a [Server],
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) info: &'a NodeInfo,
+    pub(crate) applied: u64,
+    pub(crate) cluster: Option<(String, String)>,
+}
+
+impl NodeFacts<'_> {
+    fn wall(&self, at: clock::Instant) -> WallTime {
+        let ago = i64::try_from(self.now.instant.since(at).as_micros()).unwrap_or(0);
+        WallTime::from_unix_micros(self.now.wall.unix_micros().saturating_sub(ago))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl NodeView for NodeFacts<'_> {
+    fn gateway_path(&self, id: GatewayEui) -> Option<GatewayPath> {
+        let (_, seen) = freshest(self.servers, id)?;
+        let pull_age = seen.path.map(|path| self.now.instant.since(path.last_pull));
+        Some(GatewayPath {
+            last_seen_at: self.wall(seen.last_seen),
+            age_ms: millis(self.now.instant.since(seen.last_seen)),
+            pull_age_ms: pull_age.map(millis),
+        })
+    }
+
+    fn unknown_gateways(&self) -> Vec<UnknownGateway> {
+        let unknown = self.servers.iter().flat_map(Server::unregistered);
+        unknown
+            .map(|(eui, seen)| UnknownGateway {
+                gateway_id: eui.to_string(),
+                address: seen.last_address.to_string(),
+                first_seen_at: Some(self.wall(seen.first_seen)),
+                last_seen_at: Some(self.wall(seen.last_seen)),
+                datagrams: seen.pushes + seen.pulls,
+            })
+            .collect()
+    }
+
+    fn state(&self) -> NodeState {
+        self.state
+    }
+
+    fn info(&self) -> NodeInfo {
+        let (cluster_id, cluster_name) = self.cluster.clone().unwrap_or_default();
+        NodeInfo {
+            uptime: self.now.instant.as_micros() / 1_000_000,
+            applied: self.applied,
+            cluster_id,
+            cluster_name,
+            ..self.info.clone()
+        }
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        self.metrics.export()
+    }
+}
