@@ -112,7 +112,7 @@ impl Chain {
                 self.server.handle_datagram(self.now, address(socket), &bytes, |_| true);
             }
             ForwarderEffect::Radiate(frame) => {
-                let heard = self.device.handle_frame(self.now, &frame, SIGNAL);
+                let heard = self.device.handle_frame(&frame, SIGNAL);
                 assert_eq!(heard, Ok(()), "{frame:?}");
             }
             ForwarderEffect::Decided { .. } => {}

@@ -1,7 +1,7 @@
 //! A class A end device: joins, sends, opens its windows, answers MAC commands.
 //!
 //! Drive it: [`Device::join`] and [`Device::send`] begin an exchange, [`Device::handle_frame`]
-//! takes a frame that *begins* now, [`Device::handle_timeout`] when [`Device::poll_timeout`] is
+//! takes a frame when it *begins*, [`Device::handle_timeout`] when [`Device::poll_timeout`] is
 //! due; after each, drain [`Device::poll_effect`]. One exchange at a time: its transmissions, the
 //! two windows after each, and the pauses between. Of several things due at one moment, a frame
 //! that begins comes before the timeout. Source: LoRaWAN 1.0.4 §3.3, §4, §6; 1.0.3 where older.
@@ -120,17 +120,13 @@ impl Device {
         self.begin(now, Errand::Data(message), attempts_max)
     }
 
-    /// Hears the beginning of a frame.
+    /// Hears a frame begin. The moment is the frame's own, [`OnAir::starts_at`], so that whoever
+    /// carries frames in real time may be a little late.
     ///
     /// * Errors: why it is not received; nothing has changed then.
-    pub fn handle_frame(
-        &mut self,
-        now: Instant,
-        frame: &OnAir,
-        signal: Signal,
-    ) -> Result<(), Missed> {
+    pub fn handle_frame(&mut self, frame: &OnAir, signal: Signal) -> Result<(), Missed> {
         let exchange = self.exchange.as_mut().ok_or(Missed::NotListening)?;
-        exchange.begin_reception(now, frame, signal)
+        exchange.begin_reception(frame, signal)
     }
 
     /// The next thing it does, until `None`.

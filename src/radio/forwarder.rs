@@ -111,7 +111,7 @@ pub enum ForwarderEffect {
         /// The datagram.
         bytes: Vec<u8>,
     },
-    /// A frame begins now.
+    /// A frame begins at its [`OnAir::starts_at`], which is now unless this is late.
     Radiate(OnAir),
     /// What it decided about a PULL_RESP, told to whoever watches, TX_ACK lost or not.
     Decided {
@@ -224,7 +224,8 @@ impl Forwarder {
         self.config.gateway
     }
 
-    /// Hears a frame to its end, which is now.
+    /// Has heard a frame to its end. Its `tmst` is that of [`OnAir::ends_at`], even if whoever
+    /// carries frames in real time is a little late.
     ///
     /// * Another gateway's downlink is not heard: its polarity is inverted.
     pub fn handle_frame(&mut self, now: Instant, frame: &OnAir, signal: Signal) {
@@ -243,7 +244,7 @@ impl Forwarder {
             channel: 0,
             rf_chain: 0,
             antenna: 0,
-            tmst: self.counter(now),
+            tmst: self.counter(frame.ends_at()),
             crc: CrcStatus::Ok,
         });
         if self.next_fetch.is_none() {
@@ -303,7 +304,10 @@ impl Forwarder {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(queued) = self.queue.due(self.counter(now)) {
             self.counts.radiated = self.counts.radiated.wrapping_add(1);
-            let frame = OnAir { starts_at: now, ..queued.frame };
+            // The radio was loaded in time and keeps its moment, however late this call is.
+            let late_us = self.counter(now).wrapping_sub(queued.tmst);
+            let starts_at = now.saturating_sub(Duration::from_micros(u64::from(late_us)));
+            let frame = OnAir { starts_at, ..queued.frame };
             self.effects.push_back(ForwarderEffect::Radiate(frame));
         }
         while let Some(position) = self.delayed.iter().position(|(at, _)| *at <= now) {

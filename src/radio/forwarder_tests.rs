@@ -109,18 +109,18 @@ fn it_pulls_before_it_pushes_and_keeps_pulling() {
 #[test]
 fn frames_go_up_eight_at_a_time_with_the_counter_of_their_end() {
     let mut config = ForwarderConfig::new(EUI, [7; 32]);
-    config.counter_at_zero = u32::MAX - 999;
+    config.counter_at_zero = u32::MAX - 999_999;
     let mut forwarder = Forwarder::new(config);
     forwarder.start(Instant::ZERO);
     drain(&mut forwarder);
     for number in 0..9 {
-        forwarder.handle_frame(at(1_000 + number), &uplink(1_000 + number), SIGNAL);
+        forwarder.handle_frame(at(1_000_000 + number), &uplink(1_000_000 + number), SIGNAL);
     }
-    let downlink = OnAir { inverted_polarity: true, ..uplink(1_000) };
-    forwarder.handle_frame(at(1_000), &downlink, SIGNAL);
+    let downlink = OnAir { inverted_polarity: true, ..uplink(1_000_000) };
+    forwarder.handle_frame(at(1_000_000), &downlink, SIGNAL);
     assert_eq!(drain(&mut forwarder), []);
-    assert_eq!(forwarder.poll_timeout(at(1_010)), Some((at(11_000), "fetch")));
-    forwarder.handle_timeout(at(11_000));
+    assert_eq!(forwarder.poll_timeout(at(1_000_010)), Some((at(11_000_000), "fetch")));
+    forwarder.handle_timeout(at(11_000_000));
     let pushes: Vec<Vec<u32>> = drain(&mut forwarder)
         .into_iter()
         .map(|effect| {
@@ -238,6 +238,11 @@ fn frames_leave_at_their_moment_also_across_the_wrap() {
     let [ForwarderEffect::Radiate(frame)] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!((frame.starts_at, frame.eirp_dbm), (at(1_000_000), 14));
     assert_eq!(frame.airtime, airtime(SF7, 4, false));
+    // Whoever calls late changes nothing about the air.
+    let mut late = forwarder.clone();
+    late.handle_timeout(at(1_500_000));
+    assert!(matches!(drain(&mut late).as_slice(),
+        [ForwarderEffect::Radiate(next)] if next.starts_at < at(1_200_000)));
     // The immediate one had to wait for it: a second, and then the other frame.
     let (next, _) = forwarder.poll_timeout(at(1_000_000)).unwrap();
     assert_eq!(next, at(1_000_000) + frame.airtime + Duration::from_micros(32_501));

@@ -72,12 +72,14 @@ impl JitQueue {
         Ok(tmst)
     }
 
-    /// Takes out the frame whose moment has come, if any.
+    /// Takes out the first frame whose moment has come, if any.
     pub(crate) fn due(&mut self, counter: u32) -> Option<Queued> {
-        let position = self.entries.iter().position(|entry| {
+        let late = |entry: &Queued| counter.wrapping_sub(entry.tmst);
+        let (position, _) = (0..)
+            .zip(&self.entries)
             // At or behind its moment, as far as a wrapping counter can tell.
-            counter.wrapping_sub(entry.tmst) <= u32::MAX / 2
-        })?;
+            .filter(|(_, entry)| late(entry) <= u32::MAX / 2)
+            .max_by_key(|(_, entry)| late(entry))?;
         Some(self.entries.swap_remove(position))
     }
 

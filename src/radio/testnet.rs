@@ -217,7 +217,7 @@ impl World {
             match (&down, timeout) {
                 (Some(frame), Some(at)) if frame.starts_at <= at => {
                     self.now = frame.starts_at;
-                    assert_eq!(self.device.handle_frame(self.now, frame, SIGNAL), Ok(()));
+                    assert_eq!(self.device.handle_frame(frame, SIGNAL), Ok(()));
                     down = None;
                 }
                 (_, Some(at)) => {
