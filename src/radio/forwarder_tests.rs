@@ -119,8 +119,8 @@ fn frames_go_up_eight_at_a_time_with_the_counter_of_their_end() {
     let downlink = OnAir { inverted_polarity: true, ..uplink(1_000_000) };
     forwarder.handle_frame(at(1_000_000), &downlink, SIGNAL);
     assert_eq!(drain(&mut forwarder), []);
-    assert_eq!(forwarder.poll_timeout(at(1_000_010)), Some((at(11_000_000), "fetch")));
-    forwarder.handle_timeout(at(11_000_000));
+    assert_eq!(forwarder.poll_timeout(at(1_000_010)), Some((at(1_010_000), "fetch")));
+    forwarder.handle_timeout(at(1_010_000));
     let pushes: Vec<Vec<u32>> = drain(&mut forwarder)
         .into_iter()
         .map(|effect| {
