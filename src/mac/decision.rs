@@ -245,7 +245,8 @@ pub enum JoinReply {
     Gone,
 }
 
-/// "What shall this downlink carry?" Hands out MAC requests, one queue item and, if need be, a number.
+/// "What shall this downlink carry?" Hands out MAC requests, one queue item and, if need be, a
+/// number.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct PlanDownlink {
     /// To whom.

@@ -29,8 +29,8 @@ impl SessionKeys {
         }
     }
 
-    /// The secret to seal: 16 bytes NwkSKey (1.0.x) or 48 bytes FNwkSIntKey, SNwkSIntKey, NwkSEncKey
-    /// (1.1), then 16 bytes AppSKey if it is known here.
+    /// The secret to seal: 16 bytes NwkSKey (1.0.x) or 48 bytes FNwkSIntKey, SNwkSIntKey,
+    /// NwkSEncKey (1.1), then 16 bytes AppSKey if it is known here.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(4 * KEY_LEN);
@@ -77,8 +77,8 @@ impl SessionKeys {
         self.app_s.clone().unwrap_or(Key::from_bytes([0; KEY_LEN]))
     }
 
-    /// The keys made ready for frames of `version`. Without an AppSKey application payloads must not
-    /// be deciphered or enciphered with the result.
+    /// The keys made ready for frames of `version`. Without an AppSKey application payloads must
+    /// not be deciphered or enciphered with the result.
     #[must_use]
     pub fn ciphers(&self, version: MacVersion) -> SessionCiphers {
         let app_s_key = self.app_s_or_blank();

@@ -37,7 +37,8 @@ pub struct MacProfile {
     /// DevStatusReq a day, 0 = never.
     #[n(9)]
     pub status_requests_per_day: u32,
-    /// Seconds after which an unacknowledged confirmed downlink counts as lost, 0 = at the next uplink.
+    /// Seconds after which an unacknowledged confirmed downlink counts as lost, 0 = at the next
+    /// uplink.
     #[n(10)]
     pub confirmed_timeout_s: u32,
 }

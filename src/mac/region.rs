@@ -21,8 +21,8 @@ pub(crate) fn default_channels(region: &Region) -> ChannelSet {
     (0..region.uplink_channel_count()).collect()
 }
 
-/// Extra channels of a dynamic plan by index: they follow the default ones, with the same data rates.
-/// None on a fixed plan.
+/// Extra channels of a dynamic plan by index: they follow the default ones, with the same data
+/// rates. None on a fixed plan.
 pub(crate) fn extra_channels(
     region: &Region,
     frequencies_hz: &[u32],

@@ -44,8 +44,8 @@ pub struct SessionEpoch(#[n(0)] pub u32);
 #[cbor(transparent)]
 pub struct NodeId(#[n(0)] pub u64);
 
-/// What tells two frames with one counter apart: the first 16 bytes of SHA-256 over MType, FPort and
-/// ciphertext. The MIC is left out: in 1.1 it differs per transmission.
+/// What tells two frames with one counter apart: the first 16 bytes of SHA-256 over MType, FPort
+/// and ciphertext. The MIC is left out: in 1.1 it differs per transmission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Digest(

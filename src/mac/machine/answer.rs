@@ -1,5 +1,5 @@
-//! What a data uplink is answered with: nothing, a bare frame from the grant, what the log plans, or
-//! the same bytes as before.
+//! What a data uplink is answered with: nothing, a bare frame from the grant, what the log plans,
+//! or the same bytes as before.
 //!
 //! Source: DESIGN 4.6, 4.7 and 5 (granted downlink counters), dangers A3, B9 and B10.
 
@@ -10,6 +10,7 @@ use super::downlink::{Answers, BuildError, Content, Window, answers, build, data
 use super::effect::{CounterKind, CursorWrite, Effect, LogLevel, NotSent, What};
 use super::error::LogCode;
 use super::flow::{Body, DataBody, Flow, Heard, Link, Stage};
+use super::memory::Repeat;
 use super::transmit::{Numbered, Transmission, latest, reachable};
 use super::views::{Devices, SessionView};
 use crate::transition::plan;
@@ -65,10 +66,13 @@ impl Mac {
         body.accepted_at = Some(now.instant);
         let accept = &body.accept;
         let (dev_eui, f_cnt) = (accept.dev_eui, accept.f_cnt);
-        let answer =
-            self.answers.find(now.instant, dev_eui, accept.session_epoch, f_cnt, accept.digest);
-        let answer = answer.cloned();
-        let answered = question.due || answer.is_some();
+        let repeat =
+            self.answers.repeat(now.instant, dev_eui, accept.session_epoch, f_cnt, accept.digest);
+        let answered = match repeat {
+            Some(Repeat::Answer(_)) => true,
+            Some(Repeat::TooOften) => false,
+            None => question.due,
+        };
         let best = flow.heard.first().map(|heard| heard.reception.gateway);
         let text = format!("uplink {f_cnt} received again");
         let ask = self.plan_of(&question, body, true);
@@ -87,7 +91,7 @@ impl Mac {
             self.not_sent(now, dev_eui, why);
             return self.done(now, flow);
         }
-        if let Some(answer) = answer {
+        if let Some(Repeat::Answer(answer)) = repeat {
             let numbered = Numbered {
                 epoch: answer.epoch,
                 f_cnt_down: answer.f_cnt_down,
@@ -172,7 +176,8 @@ impl Mac {
 
     /// Draws a number, fixes the bytes for ever, and sends the number to the disk before them.
     ///
-    /// * Returns false when this home holds no number. In every other case the flow goes on or rests.
+    /// * Returns false when this home holds no number. In every other case the flow goes on or
+    ///   rests.
     fn compose(
         &mut self,
         now: Now,

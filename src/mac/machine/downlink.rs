@@ -1,6 +1,7 @@
 //! When and how a device listens, and what an answer says. Pure.
 //!
-//! Source: LoRaWAN 1.0.4 §3.3 (windows), §5.1 and §5.9 (LinkCheckAns, DeviceTimeAns), §6.2.6 (join).
+//! Source: LoRaWAN 1.0.4 §3.3 (windows), §5.1 and §5.9 (LinkCheckAns, DeviceTimeAns), §6.2.6
+//! (join).
 
 use bytes::Bytes;
 use clock::{Duration, GpsTime};

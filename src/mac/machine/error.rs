@@ -1,5 +1,5 @@
-//! Why a frame concerns nobody here. One variant is one reason of the metric; nothing of it reaches the
-//! log.
+//! Why a frame concerns nobody here. One variant is one reason of the metric; nothing of it reaches
+//! the log.
 
 use lorawan::{
     DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, JoinNonce, MType, Modulation, ParseError,

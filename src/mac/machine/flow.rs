@@ -1,5 +1,5 @@
-//! The frames in hand: one flow from the first reception to the last TX_ACK, and the names under which
-//! the outside finds it again. No decision is made here.
+//! The frames in hand: one flow from the first reception to the last TX_ACK, and the names under
+//! which the outside finds it again. No decision is made here.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! Activation over the air: the join-accept is built before the log is asked and sent after it agreed.
+//! Activation over the air: the join-accept is built before the log is asked and sent after it
+//! agreed.
 //!
 //! Source: DESIGN 4 (Joins), LoRaWAN 1.0.4 §6.2.
 

@@ -85,6 +85,21 @@ pub(super) struct Answer {
     pub(super) item_id: Option<[u8; 16]>,
     /// A gateway has reported it as sent.
     pub(super) sent: bool,
+    /// Repetitions it may still answer.
+    pub(super) repeats_left: u8,
+}
+
+/// Repetitions of one frame that are answered: NbTrans ends at 15, and whoever replays a frame
+/// more often is no device.
+pub(super) const REPEATS_MAX: u8 = 15;
+
+/// What a remembered frame gets when it comes again.
+#[derive(Clone, Debug)]
+pub(super) enum Repeat {
+    /// The same bytes.
+    Answer(Answer),
+    /// Nothing any more.
+    TooOften,
 }
 
 /// The last answers.
@@ -110,18 +125,23 @@ impl AnswerMemory {
         self.by_age.push_back((now, dev_eui));
     }
 
-    /// The answer to exactly this frame.
-    pub(super) fn find(
-        &self,
+    /// The answer to exactly this frame; counts the repetition.
+    pub(super) fn repeat(
+        &mut self,
         now: Instant,
         dev_eui: DevEui,
         epoch: SessionEpoch,
         f_cnt: u32,
         digest: Digest,
-    ) -> Option<&Answer> {
-        let (at, answer) = self.by_device.get(&dev_eui)?;
+    ) -> Option<Repeat> {
+        let (at, answer) = self.by_device.get_mut(&dev_eui)?;
         let same = (answer.epoch, answer.f_cnt, answer.digest) == (epoch, f_cnt, digest);
-        (same && now.since(*at) < ANSWER_KEPT).then_some(answer)
+        if !same || now.since(*at) >= ANSWER_KEPT {
+            return None;
+        }
+        let Some(left) = answer.repeats_left.checked_sub(1) else { return Some(Repeat::TooOften) };
+        answer.repeats_left = left;
+        Some(Repeat::Answer(answer.clone()))
     }
 
     /// A gateway has reported the device's last answer as sent.
@@ -312,6 +332,7 @@ mod tests {
             f_cnt_down: 5,
             item_id: None,
             sent: false,
+            repeats_left: REPEATS_MAX,
         }
     }
 
@@ -320,16 +341,19 @@ mod tests {
         let mut memory = AnswerMemory::default();
         let at = Instant::from_secs;
         memory.insert(at(0), DEVICE, answer(10));
-        let found = |memory: &AnswerMemory, now, f_cnt, digest| {
-            memory.find(now, DEVICE, EPOCH, f_cnt, Digest([digest; 16])).is_some()
+        let found = |memory: &mut AnswerMemory, now, f_cnt, digest| {
+            memory.repeat(now, DEVICE, EPOCH, f_cnt, Digest([digest; 16])).is_some()
         };
-        assert!(found(&memory, at(599), 10, 1));
-        assert!(!found(&memory, at(599), 10, 2) && !found(&memory, at(599), 11, 1));
-        assert!(!found(&memory, at(600), 10, 1));
+        assert!(found(&mut memory, at(599), 10, 1));
+        assert!(!found(&mut memory, at(599), 10, 2) && !found(&mut memory, at(599), 11, 1));
+        assert!(!found(&mut memory, at(600), 10, 1));
         memory.insert(at(599), DEVICE, answer(11));
         let other = DevEui::from_be_bytes([2; 8]);
         memory.insert(at(700), other, answer(1));
-        assert!(found(&memory, at(700), 11, 1), "the newer answer outlives the older one's age");
+        assert!(
+            found(&mut memory, at(700), 11, 1),
+            "the newer answer outlives the older one's age"
+        );
         for n in 0..20_000_u64 {
             memory.insert(at(700), DevEui::from_be_bytes(n.to_be_bytes()), answer(1));
         }

@@ -1,5 +1,5 @@
-//! One downlink on its way: RX1 on the best gateway, then RX2, then the next gateway, always the same
-//! bytes, until one is taken or none is in time. Source: DESIGN 4.7 and 4.8.
+//! One downlink on its way: RX1 on the best gateway, then RX2, then the next gateway, always the
+//! same bytes, until one is taken or none is in time. Source: DESIGN 4.7 and 4.8.
 
 use std::collections::VecDeque;
 
@@ -12,6 +12,7 @@ use super::downlink::Window;
 use super::effect::{Effect, LogLevel, NotSent, What};
 use super::error::LogCode;
 use super::flow::{Body, Flow, FlowKey, Heard, Link, Stage};
+use super::memory::{Answer, REPEATS_MAX};
 use super::views::Devices;
 use crate::{RecordTxAck, SessionEpoch};
 
@@ -193,7 +194,13 @@ impl Mac {
             (Some(sent), _) => (NotSent::Refused, transmission.status, Some(sent)),
             (None, missed) => (NotSent::TooLate, Some(TxStatus::TooLate), missed.map(|m| (0, m))),
         };
-        self.not_sent(now, dev_eui, why);
+        let has_item = transmission.numbered.is_some_and(|numbered| numbered.item_id.is_some());
+        if has_item {
+            // Its application hears of it when the report is in the log.
+            self.verdict(now, dev_eui, None, What::NotSent(why));
+        } else {
+            self.not_sent(now, dev_eui, why);
+        }
         match last {
             Some(last) => self.finish(now, flow, &transmission, status, last),
             None => self.done(now, flow),
@@ -257,8 +264,16 @@ impl Mac {
         let FlowKey::Data { dev_eui, epoch, f_cnt, digest } = *key else { return };
         let Numbered { f_cnt_down, item_id, .. } = *numbered;
         let bytes = bytes.clone();
-        let answer =
-            super::memory::Answer { epoch, f_cnt, digest, bytes, f_cnt_down, item_id, sent: false };
+        let answer = Answer {
+            epoch,
+            f_cnt,
+            digest,
+            bytes,
+            f_cnt_down,
+            item_id,
+            sent: false,
+            repeats_left: REPEATS_MAX,
+        };
         self.answers.insert(now.instant, dev_eui, answer);
     }
 }

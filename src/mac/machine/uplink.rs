@@ -9,17 +9,18 @@ use rand_chacha::rand_core::Rng as _;
 
 use super::downlink::gateway_count;
 use super::effect::{Effect, What};
-use super::error::{LogCode, UplinkError};
+use super::error::UplinkError;
 use super::flow::{Body, DataBody, FLOWS_MAX, Flow, FlowKey, Heard, JoinBody, Link, Stage};
 use super::verify::{Spoken, authenticate, verify_join};
 use super::views::Devices;
-use super::{LogLevel, Mac, PROPOSAL_PATIENCE};
+use super::{Mac, PROPOSAL_PATIENCE};
 use crate::{AcceptUplink, RECEPTIONS_MAX, Reception, RequestId, UplinkReply};
 
 impl Mac {
     /// Takes up one reception of one frame: opens or joins its deduplication window.
     ///
-    /// * Errors: why the frame concerns nobody here; count it by [`UplinkError::reason`] and show it.
+    /// * Errors: why the frame concerns nobody here; count it by [`UplinkError::reason`] and show
+    ///   it.
     pub fn handle_uplink(
         &mut self,
         now: Now,
@@ -46,6 +47,7 @@ impl Mac {
         }
         let taken = self.open(now, devices, &rx, heard);
         if let Err(error) = &taken {
+            tracing::trace!(gateway = %rx.gateway, reason = error.reason(), "frame refused");
             let until = now.instant + self.config.dedup;
             self.refusals.insert(until, rx.phy_payload, error.clone());
             self.log_refusal(now, error);
@@ -206,7 +208,13 @@ impl Mac {
                     None
                 }
                 UplinkReply::Gone => Some(UplinkError::Gone { dev_eui }),
-                UplinkReply::Conflict => Some(UplinkError::FCntConflict { dev_eui, f_cnt }),
+                UplinkReply::Conflict => {
+                    // Apply has written the `log` event itself.
+                    let what = What::Refused(UplinkError::FCntConflict { dev_eui, f_cnt });
+                    self.verdict(now, dev_eui, None, what);
+                    self.done(now, &mut flow);
+                    None
+                }
                 UplinkReply::FCntTooLow { last } => {
                     Some(UplinkError::FCntTooLow { dev_eui, f_cnt, last })
                 }
@@ -233,10 +241,6 @@ impl Mac {
         let best = flow.heard.first().map(|heard| heard.reception.gateway);
         let dev_eui = flow.key.dev_eui();
         self.verdict(now, dev_eui, best, what);
-        if reset {
-            let text = format!("frame-counter reset: {f_cnt} accepted (skipFcntCheck)");
-            self.log(now, dev_eui, LogLevel::Info, LogCode::UplinkFCntReset, text);
-        }
         let answer_at = flow.opened_at + self.config.dedup + self.config.downlink_wait;
         if answer_at <= now.instant {
             self.answer(now, devices, flow);

@@ -83,8 +83,9 @@ fn spoken_by(
     Ok(Some((f_cnt, opened.f_opts.into(), data)))
 }
 
-/// Every counter that the 16 bits may mean, most likely first: a new one in this half or the next, the
-/// half before (a late copy across the roll-over), and the very first (a device that started anew).
+/// Every counter that the 16 bits may mean, most likely first: a new one in this half or the next,
+/// the half before (a late copy across the roll-over), and the very first (a device that started
+/// anew).
 fn candidates(last: Option<u32>, wire: u16) -> Vec<u32> {
     let same_half = last.unwrap_or(0) & 0xFFFF_0000 | u32::from(wire);
     let new = fcnt_candidates(last, wire).unwrap_or([same_half; 2]);
@@ -141,8 +142,8 @@ fn dr_of(region: &Region, rx: &Uplink) -> Result<u8, UplinkError> {
     region.dr_of(modulation, Direction::Up).ok_or_else(unknown)
 }
 
-/// A join-request that may be put to the log: device, key, MIC and nonce are right. Returns the data
-/// rate.
+/// A join-request that may be put to the log: device, key, MIC and nonce are right. Returns the
+/// data rate.
 pub(super) fn verify_join(
     devices: &impl Devices,
     signed: &Signed<'_, lorawan::JoinRequest>,

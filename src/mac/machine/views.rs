@@ -1,5 +1,5 @@
-//! What the machine sees of the replicated state. It keeps no copy: every call looks anew, at what this
-//! node has applied so far.
+//! What the machine sees of the replicated state. It keeps no copy: every call looks anew, at what
+//! this node has applied so far.
 
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, JoinNonce, Key};
 
@@ -30,8 +30,8 @@ pub struct JoinView<'a> {
     pub is_disabled: bool,
     /// The join server it must name; `None`: any.
     pub join_eui: Option<JoinEui>,
-    /// Its root key, opened: AppKey up to 1.0.4, NwkKey from 1.1. `None`: not set, or sealed with a key
-    /// that this node lacks.
+    /// Its root key, opened: AppKey up to 1.0.4, NwkKey from 1.1. `None`: not set, or sealed with a
+    /// key that this node lacks.
     pub nwk_key: Option<Key>,
     /// The nonce of its next join-accept.
     pub next_join_nonce: JoinNonce,

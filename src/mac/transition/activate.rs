@@ -8,7 +8,8 @@ use crate::{
     SessionEpoch, UplinkCounter,
 };
 
-/// What is known of a device that activates by personalisation, or of a session from another server.
+/// What is known of a device that activates by personalisation, or of a session from another
+/// server.
 #[derive(Clone, Debug)]
 pub struct AbpActivation {
     /// Its address.
@@ -84,8 +85,8 @@ pub fn activate_abp(
     Ok(session)
 }
 
-/// Makes `session` the device's activation number `epoch`: no grants, and no downlink number that an
-/// earlier session may have used with the same keys.
+/// Makes `session` the device's activation number `epoch`: no grants, and no downlink number that
+/// an earlier session may have used with the same keys.
 ///
 /// * `earlier`: the device's sessions that this one replaces. Apply cannot compare keys, so one
 ///   DevAddr stands for one key set: skipping numbers is harmless, repeating one is not (S1).

@@ -1,8 +1,8 @@
 //! The channels of a fixed plan, switched by blocks of LinkADRReq.
 //!
-//! The region's table knows the shortest block. What this adds: a block that does not fit a frame is
-//! told in rounds, and a device below 1.0.2, which judges every LinkADRReq by itself, is never left
-//! without a channel. Source: LoRaWAN 1.0.4 §5.3, RP002-1.0.4 §2.5.5.
+//! The region's table knows the shortest block. What this adds: a block that does not fit a frame
+//! is told in rounds, and a device below 1.0.2, which judges every LinkADRReq by itself, is never
+//! left without a channel. Source: LoRaWAN 1.0.4 §5.3, RP002-1.0.4 §2.5.5.
 
 use std::collections::BTreeSet;
 

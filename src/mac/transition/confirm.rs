@@ -1,8 +1,9 @@
 //! What becomes of a downlink after it was handed out: TX_ACK, and the device's acknowledgement.
 //!
-//! At most one confirmed item is in flight. The device's next new uplink settles it: with the ACK bit
-//! it is acknowledged, without it is lost, at once or after the profile's `confirmed_timeout_s`. Tern
-//! does not send a lost item again by itself: the application hears `acknowledged: false` and decides.
+//! At most one confirmed item is in flight. The device's next new uplink settles it: with the ACK
+//! bit it is acknowledged, without it is lost, at once or after the profile's
+//! `confirmed_timeout_s`. Tern does not send a lost item again by itself: the application hears
+//! `acknowledged: false` and decides.
 
 use clock::{Duration, WallTime};
 use lorawan::TxStatus;
@@ -34,7 +35,8 @@ pub struct Confirmation {
 
 /// The items that a newly accepted uplink settles; the caller removes them and writes the events.
 ///
-/// * `ack`: the uplink's ACK bit. In 1.0.x it means the last confirmed downlink, whichever that was.
+/// * `ack`: the uplink's ACK bit. In 1.0.x it means the last confirmed downlink, whichever that
+///   was.
 /// * `now`: the state's time.
 /// * Call it after `accept_uplink` has accepted the frame.
 #[must_use]

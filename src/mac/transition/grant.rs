@@ -1,7 +1,7 @@
 //! Downlink numbers are granted, never assigned: DESIGN section 5.
 //!
-//! `next` only rises, and every number below it was granted to exactly one (home, home_epoch). So two
-//! homes can never put different bytes under one number, whatever either of them believes.
+//! `next` only rises, and every number below it was granted to exactly one (home, home_epoch). So
+//! two homes can never put different bytes under one number, whatever either of them believes.
 
 use crate::{DeviceSession, DownlinkCounter, Grant, NodeId};
 

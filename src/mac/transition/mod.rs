@@ -1,8 +1,9 @@
-//! The pure transitions of a [`crate::DeviceSession`]: what the log's apply does to it, and nothing else may.
+//! The pure transitions of a [`crate::DeviceSession`]: what the log's apply does to it, and nothing
+//! else may.
 //!
 //! No clock, no dice, no key: the same session and the same command give the same session, byte for
-//! byte. `mac`'s machine calls the reading halves ([`classify`], [`plan`]) on its own applied state to
-//! know what apply will say; a wrong guess costs a round, never correctness.
+//! byte. `mac`'s machine calls the reading halves ([`classify`], [`plan`]) on its own applied state
+//! to know what apply will say; a wrong guess costs a round, never correctness.
 //!
 //! In the order of a frame's life: [`accept_uplink`], [`apply_mac_answers`], [`confirm`],
 //! [`grant_for`]; then [`plan`], [`hand_out`]; then [`record_tx_ack`].

@@ -1,8 +1,8 @@
 //! What a downlink shall carry: MAC requests, one queue item, FPending, and under which number.
 //!
-//! [`plan`] only looks: apply calls it to decide, the home calls it on its own applied state to learn
-//! whether anything needs deciding at all (a bare acknowledgement needs no log). [`hand_out`] is the
-//! part that changes the session, and only apply calls it.
+//! [`plan`] only looks: apply calls it to decide, the home calls it on its own applied state to
+//! learn whether anything needs deciding at all (a bare acknowledgement needs no log). [`hand_out`]
+//! is the part that changes the session, and only apply calls it.
 
 use bytes::Bytes;
 use clock::WallTime;
@@ -59,7 +59,8 @@ pub enum DiscardReason {
     TooLarge,
     /// Its time has passed: log code EXPIRED.
     Expired,
-    /// Encrypted for a number that cannot be used any more, or not yet for long: log code F_CNT_DOWN.
+    /// Encrypted for a number that cannot be used any more, or not yet for long: log code
+    /// F_CNT_DOWN.
     WrongFCnt,
 }
 
@@ -104,7 +105,8 @@ impl Plan {
 
 /// Decides what a downlink carries. Pure: nothing is handed out yet.
 ///
-/// * `queue`: the device's items, oldest first. A confirmed item in flight holds back those behind it.
+/// * `queue`: the device's items, oldest first. A confirmed item in flight holds back those behind
+///   it.
 /// * `now`: the state's time.
 /// * MAC commands come first: an item that fits the data rate but not beside them stays queued.
 #[must_use]
@@ -146,8 +148,8 @@ pub fn plan(
 
 /// Hands out what was planned: pending requests, the interval of DevStatusReq, numbers.
 ///
-/// * Returns the reply, and the number that the home will use if it sends the item or the frame: the
-///   caller keeps it with a confirmed item.
+/// * Returns the reply, and the number that the home will use if it sends the item or the frame:
+///   the caller keeps it with a confirmed item.
 /// * The caller removes `plan.discarded`, with a log event each, and marks `plan.item`.
 pub fn hand_out(
     session: &mut DeviceSession,

@@ -1,7 +1,7 @@
 //! The MAC requests a session needs: what the profile wants and the device does not yet do.
 //!
-//! A request is repeated in every downlink until it is answered, at most [`TRIES_MAX`] times, and given
-//! up after [`REJECTIONS_MAX`] rejections. Source: LoRaWAN 1.0.4 §5.
+//! A request is repeated in every downlink until it is answered, at most [`TRIES_MAX`] times, and
+//! given up after [`REJECTIONS_MAX`] rejections. Source: LoRaWAN 1.0.4 §5.
 
 use clock::{Duration, WallTime};
 use lorawan::{DownlinkMacCommand, LINK_ADR_KEEP, LinkAdrReq, MacCommand as _, Region};
@@ -121,7 +121,8 @@ fn wanted_channels(profile: &MacProfile, region: &Region) -> ChannelSet {
     all.iter().filter(|channel| wanted.contains(*channel)).collect()
 }
 
-/// Dynamic plans: extra channels that the join-accept could not tell (ABP) or that were added since.
+/// Dynamic plans: extra channels that the join-accept could not tell (ABP) or that were added
+/// since.
 fn new_channels(context: &Context<'_>) -> Vec<DownlinkMacCommand> {
     if context.region.is_fixed_plan() {
         return Vec::new();

@@ -34,8 +34,8 @@ pub enum FCntVerdict {
 
 /// Judges `f_cnt` and `digest` against the session's last frame.
 ///
-/// * `skip_f_cnt_check`: the device may start its counter anew: a counter that is not above the last
-///   one, with another digest than the recorded one or none recorded, is a reset.
+/// * `skip_f_cnt_check`: the device may start its counter anew: a counter that is not above the
+///   last one, with another digest than the recorded one or none recorded, is a reset.
 #[must_use]
 pub fn classify(
     session: &DeviceSession,
@@ -59,8 +59,8 @@ pub fn classify(
     }
 }
 
-/// Accepts a frame or says why not. On acceptance: counter, data rate, ADR bit and grant move; a reset
-/// raises the epoch and keeps keys and downlink numbers (dangers A7).
+/// Accepts a frame or says why not. On acceptance: counter, data rate, ADR bit and grant move; a
+/// reset raises the epoch and keeps keys and downlink numbers (dangers A7).
 ///
 /// * `last_home`: who accepted the device's last frame, the winner of a duplicate.
 /// * `now`: the state's time.

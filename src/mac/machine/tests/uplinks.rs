@@ -97,6 +97,17 @@ fn a_repetition_whose_item_was_not_heard_gets_it_again() {
 }
 
 #[test]
+fn a_frame_replayed_for_ever_is_answered_a_few_times() {
+    let mut world = World::new("EU868");
+    for second in 0..100 {
+        world.hear_868(1_000 + second * 3_000, &confirmed_up(10));
+    }
+    world.run_to(400_000);
+    assert_eq!(world.seen.sent.len(), 1 + 15);
+    assert_eq!(world.session().n_f_cnt_down.next, 6);
+}
+
+#[test]
 fn an_adr_ack_request_is_answered_by_an_empty_downlink() {
     let mut world = World::new("EU868");
     let fctrl = FCtrl { adr: true, adr_ack_req: true, ..FCtrl::default() };

@@ -1,5 +1,5 @@
-//! A world around the machine: devices and gateways, a log that decides at once, gateways that answer
-//! as told.
+//! A world around the machine: devices and gateways, a log that decides at once, gateways that
+//! answer as told.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
