@@ -1,3 +1,4 @@
 //! One test binary; each module is one subject.
 
+mod fuzz_replay;
 mod tidy;

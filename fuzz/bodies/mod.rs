@@ -1,0 +1,21 @@
+//! What each fuzz target does with its bytes. Plain functions without a fuzzer, so that the
+//! committed corpus is replayed on stable too; they panic where a promise is broken.
+//!
+//! To add a target: its file here, a line in [`TARGETS`], a file under `fuzz_targets/` with its
+//! `[[bin]]`, and a folder under `corpus/`.
+
+pub mod mac_commands;
+pub mod mqtt_packet;
+pub mod phy_payload;
+pub mod semtech_udp;
+
+/// One target's name, which is its corpus folder's too, and what it does with its bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 4] = [
+    ("mac_commands", mac_commands::run),
+    ("mqtt_packet", mqtt_packet::run),
+    ("phy_payload", phy_payload::run),
+    ("semtech_udp", semtech_udp::run),
+];
