@@ -1,5 +1,5 @@
-//! Frames for people: `tern frame decode` explains one, `tern frame check` holds the codec against a
-//! file of frames whose meaning others have worked out. Pure functions; the command line prints.
+//! Frames for people: `tern frame decode` explains one, `tern frame check` holds the codec against
+//! a file of frames whose meaning others have worked out. Pure functions; the command line prints.
 
 mod check;
 mod decode;
