@@ -17,7 +17,7 @@ use openraft_rt::{AsyncRuntime, Mutex as _};
 use super::codec::{SnapshotRecord, decode_snapshot, encode_snapshot};
 use super::log::{Fault, OrderError};
 use super::machine::{Chunks, Content, Entry, Machine, MachineError};
-use super::settings::APPLY_ENTRIES;
+use super::settings::{APPLY_ENTRIES, LOW_SPACE_BYTES};
 use super::snapshot::StoredSnapshot;
 use super::types::{LogId, Members, Payload, RaftEntry, SnapshotMeta, TypeConfig};
 use crate::disk::Disk;
@@ -244,6 +244,18 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> RaftStateMachine<TypeConfig<R>>
             self.apply_group(group.into_iter().collect::<Result<_, _>>()?).await?;
         }
         Ok(())
+    }
+
+    async fn try_create_snapshot_builder(
+        &mut self,
+        force: bool,
+    ) -> Option<SnapshotBuilder<R, D, M>> {
+        // A snapshot that runs out of space stops consensus; the log can wait for a better moment.
+        let needed = LOW_SPACE_BYTES + self.shared.current().map_or(0, |current| current.bytes);
+        if !force && self.disk.free_bytes().is_some_and(|free| free < needed) {
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<R, D, M> {

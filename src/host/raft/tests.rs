@@ -253,6 +253,22 @@ fn snapshots_shorten_the_log_and_a_start_reads_them() {
 }
 
 #[test]
+fn no_snapshot_is_begun_where_there_is_little_room() {
+    run(async {
+        let small = Settings { snapshot_entries: 20, ..settings() };
+        let (consensus, _, disk) = start(&TornDisk::default(), small).await;
+        propose(&consensus, 0..10).await;
+        disk.low.store(true, Ordering::Relaxed);
+        consensus.snapshot().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(consensus.status().snapshot, None);
+        disk.low.store(false, Ordering::Relaxed);
+        consensus.snapshot().await;
+        until(&consensus, |health| health.snapshot.is_some()).await;
+    });
+}
+
+#[test]
 fn the_log_is_bounded_in_bytes_too() {
     run(async {
         let torn = TornDisk::default();

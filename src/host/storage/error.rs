@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
     /// The disk is full. The batch is not stored; later ones may be, once there is space.
-    #[error("disk full: the batch was not stored")]
+    #[error("disk full: nothing was stored")]
     Full,
     /// An fsync failed. What the disk holds is unknown, so nothing is written any more: asking
     /// again may answer "fine" without the data being there.
