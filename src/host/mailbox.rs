@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::runtime::{AsyncRuntime, WatchReceiver, WatchRx, WatchSender, WatchTx, watched};
 
 /// The sending end. Clones send to the same receiver.
-pub struct Mailbox<R: AsyncRuntime, T: Send> {
+pub(crate) struct Mailbox<R: AsyncRuntime, T: Send> {
     waiting: Arc<Mutex<Vec<T>>>,
     // The trait does not promise that a sender may be shared, hence the lock.
     signal: Arc<Mutex<WatchTx<R, u64>>>,
@@ -21,13 +21,13 @@ impl<R: AsyncRuntime, T: Send> Clone for Mailbox<R, T> {
 }
 
 /// The receiving end.
-pub struct Inbox<R: AsyncRuntime, T: Send> {
+pub(crate) struct Inbox<R: AsyncRuntime, T: Send> {
     waiting: Arc<Mutex<Vec<T>>>,
     signal: WatchRx<R, u64>,
 }
 
 /// A mailbox and its inbox.
-pub fn mailbox<R: AsyncRuntime, T: Send>() -> (Mailbox<R, T>, Inbox<R, T>) {
+pub(crate) fn mailbox<R: AsyncRuntime, T: Send>() -> (Mailbox<R, T>, Inbox<R, T>) {
     let waiting = Arc::new(Mutex::new(Vec::new()));
     let (sender, receiver) = watched::<R, u64>(0);
     let signal = Arc::new(Mutex::new(sender));
@@ -36,7 +36,7 @@ pub fn mailbox<R: AsyncRuntime, T: Send>() -> (Mailbox<R, T>, Inbox<R, T>) {
 
 impl<R: AsyncRuntime, T: Send> Mailbox<R, T> {
     /// Puts `item` at the end. An item for a receiver that is gone is dropped.
-    pub fn push(&self, item: T) {
+    pub(crate) fn push(&self, item: T) {
         let first = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.push(item);
@@ -55,7 +55,7 @@ impl<R: AsyncRuntime, T: Send> Mailbox<R, T> {
 impl<R: AsyncRuntime, T: Send> Inbox<R, T> {
     /// Waits until something is there and takes all of it; `None` when every sender is gone and
     /// nothing is left. Cancel-safe.
-    pub async fn take(&mut self) -> Option<Vec<T>> {
+    pub(crate) async fn take(&mut self) -> Option<Vec<T>> {
         loop {
             if let Some(items) = self.try_take() {
                 return Some(items);
@@ -67,7 +67,7 @@ impl<R: AsyncRuntime, T: Send> Inbox<R, T> {
     }
 
     /// Takes all that is there; `None` if nothing is.
-    pub fn try_take(&mut self) -> Option<Vec<T>> {
+    pub(crate) fn try_take(&mut self) -> Option<Vec<T>> {
         let items =
             std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         if items.is_empty() { None } else { Some(items) }

@@ -16,7 +16,7 @@ use crate::mailbox::{Inbox, Mailbox};
 use crate::net::Datagrams;
 use crate::raft::machine::{Call, StoredChunks, answer};
 use crate::raft::{self, Chunks, Content, MachineError, Outcome};
-use crate::runtime::{AsyncRuntime, MpscReceiver, OnceTx, Rx, Select4, WatchSender};
+use crate::runtime::{AsyncRuntime, MpscReceiver, OnceTx, Rx, Select4, WatchSender, detach};
 use crate::service::{CallReply, Event, Fatal};
 use crate::storage::{Batch, Op, StorageError};
 use crate::streams::{Outgoing, Way};
@@ -32,7 +32,7 @@ pub(crate) enum Local<R: AsyncRuntime> {
     /// Work the node asked for is done.
     Input(Input),
     /// A call of the API, and where its answer goes.
-    Call(Box<Input>, OnceTx<R, CallReply>),
+    Call(Input, OnceTx<R, CallReply>),
     /// Stop.
     Stop,
 }
@@ -130,10 +130,10 @@ impl<W: World> NodeLoop<W> {
             match local {
                 Local::Input(input) => self.handle(input),
                 Local::Call(input, replies) => {
-                    if let Input::Call { call, .. } = &*input {
+                    if let Input::Call { call, .. } = &input {
                         self.calls.insert(*call, replies);
                     }
-                    self.handle(*input);
+                    self.handle(input);
                 }
                 Local::Stop => return false,
             }
@@ -229,7 +229,7 @@ impl<W: World> NodeLoop<W> {
         let op = Op::PutCursor { key: key.into(), value: value.into() };
         let commit = self.disk.commit(Batch::new().with(op));
         let (local, fatal) = (self.local.clone(), self.fatal.clone());
-        W::Runtime::spawn(async move {
+        detach::<W::Runtime>(async move {
             match commit.await {
                 Ok(()) => local.push(Local::Input(Input::CursorPersisted { token })),
                 // The number stays unused: nothing leaves that the disk does not remember.
@@ -249,7 +249,7 @@ impl<W: World> NodeLoop<W> {
     /// Slow work beside the loop.
     fn work(&self, run: impl FnOnce() -> Input + Send + 'static) {
         let local = self.local.clone();
-        W::Runtime::spawn(async move {
+        detach::<W::Runtime>(async move {
             if let Ok(input) = W::Runtime::spawn_blocking(run).await {
                 local.push(Local::Input(input));
             }

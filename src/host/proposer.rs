@@ -9,7 +9,7 @@ use store::{Entry, Proposal, RequestId};
 use crate::mailbox::{Inbox, Mailbox};
 use crate::node_loop::Local;
 use crate::raft::{Health, Pending, ProposeError, Standing};
-use crate::runtime::{AsyncRuntime, WatchReceiver};
+use crate::runtime::{WatchReceiver, detach};
 use crate::service::{ConsensusOf, Fatal};
 use crate::world::World;
 
@@ -34,8 +34,8 @@ impl<W: World> Proposer<W> {
     pub(crate) fn spawn(self) {
         let health =
             watch_health::<W>(self.consensus.health(), self.local.clone(), self.fatal.clone());
-        W::Runtime::spawn(health);
-        W::Runtime::spawn(self.run());
+        detach::<W::Runtime>(health);
+        detach::<W::Runtime>(self.run());
     }
 
     async fn run(mut self) {
@@ -69,7 +69,7 @@ impl<W: World> Proposer<W> {
     /// applied; only a failure is told.
     fn follow(&self, pending: Pending<W::Runtime>, requests: Vec<RequestId>) {
         let local = self.local.clone();
-        W::Runtime::spawn(async move {
+        detach::<W::Runtime>(async move {
             if let Err(error) = pending.await {
                 tell::<W>(&local, &requests, why(&error));
             }

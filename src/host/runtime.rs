@@ -35,3 +35,8 @@ pub fn once<R: AsyncRuntime, T: Send>() -> (OnceTx<R, T>, OnceRx<R, T>) {
 pub fn watched<R: AsyncRuntime, T: Send + Sync>(initial: T) -> (WatchTx<R, T>, WatchRx<R, T>) {
     <R::Watch as Watch>::channel(initial)
 }
+
+/// Starts a task that nobody waits for. It ends when what it listens to is gone.
+pub(crate) fn detach<R: AsyncRuntime>(task: impl Future<Output = ()> + Send + 'static) {
+    drop(R::spawn(task));
+}

@@ -18,8 +18,8 @@ use crate::proposer::Proposer;
 use crate::raft::machine::{Link, link};
 use crate::raft::{Consensus, ConsensusError};
 use crate::runtime::{
-    AsyncRuntime, MpscSender, Tx, WatchReceiver, WatchRx, WatchSender, WatchTx, once, queue,
-    watched,
+    AsyncRuntime, MpscSender, Tx, WatchReceiver, WatchRx, WatchSender, WatchTx, detach, once,
+    queue, watched,
 };
 use crate::storage::{Batch, Meta, Op, StorageError};
 use crate::streams::{Connections, Way};
@@ -162,7 +162,7 @@ impl<W: World> Handle<W> {
         let call = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let (sender, reply) = once::<W::Runtime, _>();
         let input = Input::Call { call, credentials, operation };
-        self.local.push(Local::Call(Box::new(input), sender));
+        self.local.push(Local::Call(input, sender));
         let _dropped = Dropped::<W> { call, local: self.local.clone() };
         reply.await.unwrap_or(Err(ApiError::Unavailable(Unavailable::Stopping)))
     }
@@ -223,7 +223,7 @@ pub async fn start<W: World>(
         ways: BTreeMap::new(),
         calls: BTreeMap::new(),
     };
-    W::Runtime::spawn(node_loop.run());
+    detach::<W::Runtime>(node_loop.run());
     let consensus = Consensus::start(disk, machine, settings.raft).await?;
     let proposer = Proposer {
         world: world.clone(),
@@ -235,11 +235,11 @@ pub async fn start<W: World>(
     proposer.spawn();
     for (number, socket) in sockets.into_iter().enumerate() {
         let listener = u8::try_from(number).unwrap_or(u8::MAX);
-        W::Runtime::spawn(receive::<W>(listener, socket, events_in.clone()));
+        detach::<W::Runtime>(receive::<W>(listener, socket, events_in.clone()));
     }
     let connections = Connections::<W>::new(events_in, settings.connections_max);
     for listener in listeners {
-        W::Runtime::spawn(Arc::clone(&connections).serve(listener));
+        detach::<W::Runtime>(Arc::clone(&connections).serve(listener));
     }
     let next_call = Arc::new(AtomicU64::new(1));
     Ok(Handle { local, next_call, fatal, consensus, addresses: Arc::new(addresses) })

@@ -15,7 +15,8 @@ use node::{Input, StreamId};
 use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::net::{Listener, Reader, Stream, Writer};
 use crate::runtime::{
-    AsyncRuntime, MpscSender, Select2, Tx, WatchReceiver, WatchRx, WatchSender, WatchTx, watched,
+    AsyncRuntime, MpscSender, Select2, Tx, WatchReceiver, WatchRx, WatchSender, WatchTx, detach,
+    watched,
 };
 use crate::service::Event;
 use crate::world::World;
@@ -80,8 +81,8 @@ impl<W: World> Connections<W> {
         let event = Event::StreamOpened { stream: id, peer, way: Way { outbox, pause } };
         self.events.send(event).await.map_err(|_| ())?;
         let (finished, ended) = watched::<W::Runtime, bool>(false);
-        W::Runtime::spawn(Arc::clone(self).read(id, reader, ended, paused));
-        W::Runtime::spawn(Arc::clone(self).write(id, writer, inbox, finished));
+        detach::<W::Runtime>(Arc::clone(self).read(id, reader, ended, paused));
+        detach::<W::Runtime>(Arc::clone(self).write(id, writer, inbox, finished));
         Ok(())
     }
 

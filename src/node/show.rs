@@ -88,7 +88,9 @@ const fn of_status(status: Option<TxStatus>) -> &'static str {
 
 const fn of_not_sent(reason: NotSent) -> Option<&'static str> {
     match reason {
-        NotSent::NoGatewayPath => Some("the gateway must send PULL_DATA to this server's port"),
+        NotSent::NoGatewayPath { .. } => {
+            Some("the gateway must send PULL_DATA to this server's port")
+        }
         NotSent::TooLate => Some("the way to the gateway is too slow: look at its network"),
         NotSent::NoNumber => Some("let the device join anew"),
         NotSent::NoKey => Some("this node lacks the key file of the data folder"),

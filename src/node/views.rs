@@ -117,10 +117,13 @@ impl Devices for StateView<'_> {
 
     fn gateway(&self, gateway: GatewayEui) -> Option<GatewayView> {
         self.state.gateway(gateway)?;
-        let pull = freshest(self.servers, gateway).map(|(_, seen)| seen);
-        let pull = pull.and_then(|seen| seen.path).map(|path| path.last_pull);
-        let has_path = pull.is_some_and(|at| self.now.instant.since(at) <= PATH_AGE_MAX);
+        let has_path = self.pull_age(gateway).is_some_and(|age| age <= PATH_AGE_MAX);
         Some(GatewayView { has_path })
+    }
+
+    fn pull_age(&self, gateway: GatewayEui) -> Option<Duration> {
+        let (_, seen) = freshest(self.servers, gateway)?;
+        seen.path.map(|path| self.now.instant.since(path.last_pull))
     }
 }
 

@@ -83,7 +83,7 @@ enum Waiting {
     /// A client's message.
     Publish { stream: StreamId, packet_id: PacketId, qos: Qos },
     /// A client's SUBSCRIBE or UNSUBSCRIBE.
-    Subscribe { stream: StreamId, ack: Packet, retained: Vec<subscribe::WantsRetained> },
+    Subscribe { stream: StreamId, ack: Box<Packet>, retained: Vec<subscribe::WantsRetained> },
     /// Nobody: it is told again if the log did not take it.
     Nobody,
 }
@@ -292,7 +292,7 @@ impl Broker {
                 self.acknowledge(view, stream, packet_id, qos, reason);
             }
             Waiting::Subscribe { stream, ack, retained } => {
-                self.subscribed_by_log(view, stream, ack, retained, reply);
+                self.subscribed_by_log(view, stream, *ack, retained, reply);
             }
             Waiting::Nobody => {}
         }

@@ -103,7 +103,7 @@ impl Broker {
             return self.send_retained(view, stream, &retained);
         };
         let client_id = client.name().to_owned();
-        let waiting = Waiting::Subscribe { stream, ack, retained };
+        let waiting = Waiting::Subscribe { stream, ack: Box::new(ack), retained };
         self.propose(waiting, Command::Subscribe { client_id, fence, add, remove });
     }
 
