@@ -2,3 +2,8 @@
 
 pub mod disk;
 pub mod frame;
+pub mod handle;
+pub mod http;
+pub mod data;
+pub mod run;
+pub mod world;
