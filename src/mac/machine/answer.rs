@@ -11,7 +11,7 @@ use super::effect::{CounterKind, CursorWrite, Effect, LogLevel, NotSent, What};
 use super::error::LogCode;
 use super::flow::{Body, DataBody, Flow, Heard, Link, Stage};
 use super::memory::Repeat;
-use super::transmit::{Numbered, Transmission, latest, reachable};
+use super::transmit::{Numbered, Transmission, latest, no_path, reachable};
 use super::views::{Devices, SessionView};
 use crate::transition::plan;
 use crate::{HandedOut, PlanDownlink, PlanReply, RequestId};
@@ -302,7 +302,7 @@ impl Mac {
         question: &Question<'_>,
     ) -> Option<NotSent> {
         if reachable(devices, &flow.heard).is_empty() {
-            return Some(NotSent::NoGatewayPath);
+            return Some(no_path(devices, &flow.heard));
         }
         if question.windows.is_empty() {
             return Some(NotSent::NoWindow);

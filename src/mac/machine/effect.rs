@@ -168,8 +168,11 @@ pub enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSent {
     /// No gateway that heard the device can be reached.
-    #[error("no gateway path: no PULL_DATA for 12 s")]
-    NoGatewayPath,
+    #[error("no gateway path: {}", pull_text(*pull_age_s))]
+    NoGatewayPath {
+        /// Seconds since the last PULL_DATA of the best gateway; `None`: never heard.
+        pull_age_s: Option<u64>,
+    },
     /// Both windows have passed.
     #[error("too late for both windows")]
     TooLate,
@@ -202,7 +205,7 @@ impl What {
             Self::Sent { .. } => "sent",
             Self::GatewayRefused { status: Some(_), .. } => "gateway_refused",
             Self::GatewayRefused { status: None, .. } => "gateway_silent",
-            Self::NotSent(NotSent::NoGatewayPath) => "no_gateway_path",
+            Self::NotSent(NotSent::NoGatewayPath { .. }) => "no_gateway_path",
             Self::NotSent(NotSent::TooLate) => "too_late",
             Self::NotSent(NotSent::Refused) => "refused",
             Self::NotSent(NotSent::NoWindow) => "no_window",
@@ -220,6 +223,10 @@ const fn reset_text(reset: bool) -> &'static str {
 
 const fn answer_text(answered: bool) -> &'static str {
     if answered { ", answered again" } else { "" }
+}
+
+fn pull_text(pull_age_s: Option<u64>) -> String {
+    pull_age_s.map_or("no PULL_DATA".into(), |secs| format!("no PULL_DATA for {secs} s"))
 }
 
 fn refusal_text(status: Option<TxStatus>) -> String {

@@ -15,7 +15,7 @@ use super::downlink::join_windows;
 use super::effect::{Effect, What};
 use super::error::UplinkError;
 use super::flow::{Body, Flow, FlowKey, Link, Stage};
-use super::transmit::{Transmission, reachable};
+use super::transmit::{Transmission, no_path, reachable};
 use super::verify::region_of;
 use super::views::{Devices, JoinView};
 use crate::{
@@ -171,7 +171,11 @@ impl Mac {
         let gateways = reachable(devices, &flow.heard);
         let delay = self.config.gateway_delay;
         let answer = body.answer.clone();
-        let transmission = Transmission::new(answer, None, None, &gateways, &windows, delay);
+        let transmission = if gateways.is_empty() {
+            Err(no_path(devices, &flow.heard))
+        } else {
+            Transmission::new(answer, None, None, &gateways, &windows, delay)
+        };
         self.verdict(now, dev_eui, best, joined);
         match transmission {
             Ok(transmission) => self.transmit(now, flow, Box::new(transmission)),

@@ -80,6 +80,12 @@ pub(super) fn reachable<'a>(devices: &impl Devices, heard: &'a [Heard]) -> Vec<&
     gateways
 }
 
+/// Says how long the best gateway has been out of reach.
+pub(super) fn no_path(devices: &impl Devices, heard: &[Heard]) -> NotSent {
+    let best = heard.first().and_then(|heard| devices.pull_age(heard.reception.gateway));
+    NotSent::NoGatewayPath { pull_age_s: best.map(|age| age.as_secs()) }
+}
+
 impl Transmission {
     /// Plans the tries.
     ///
@@ -93,7 +99,7 @@ impl Transmission {
         gateway_delay: Duration,
     ) -> Result<Self, NotSent> {
         if gateways.is_empty() {
-            return Err(NotSent::NoGatewayPath);
+            return Err(NotSent::NoGatewayPath { pull_age_s: None });
         }
         if windows.is_empty() {
             return Err(NotSent::NoWindow);
@@ -248,7 +254,7 @@ impl Mac {
     pub(super) fn not_sent(&mut self, now: Now, dev_eui: DevEui, why: NotSent) {
         let code = match why {
             NotSent::NoNumber => LogCode::FCntDown,
-            NotSent::NoGatewayPath
+            NotSent::NoGatewayPath { .. }
             | NotSent::TooLate
             | NotSent::Refused
             | NotSent::NoWindow

@@ -1,6 +1,7 @@
 //! What the machine sees of the replicated state. It keeps no copy: every call looks anew, at what
 //! this node has applied so far.
 
+use clock::Duration;
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, JoinNonce, Key};
 
 use crate::transition::QueueItem;
@@ -72,4 +73,10 @@ pub trait Devices {
 
     /// A registered gateway.
     fn gateway(&self, gateway: GatewayEui) -> Option<GatewayView>;
+
+    /// How long ago its last PULL_DATA came, for people; `None`: never, or not known.
+    fn pull_age(&self, gateway: GatewayEui) -> Option<Duration> {
+        let _ = gateway;
+        None
+    }
 }

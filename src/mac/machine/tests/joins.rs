@@ -217,7 +217,10 @@ fn an_exhausted_join_nonce_and_a_lost_path_are_told() {
     world.state.gateways.insert(GATEWAY, false);
     hear(&mut world, 5_000, &request(2)).unwrap();
     world.run_to(15_000);
-    assert_eq!(world.seen.whats.last(), Some(&What::NotSent(NotSent::NoGatewayPath)));
+    assert_eq!(
+        world.seen.whats.last(),
+        Some(&What::NotSent(NotSent::NoGatewayPath { pull_age_s: Some(12) }))
+    );
     assert!(world.seen.sent.is_empty());
 }
 

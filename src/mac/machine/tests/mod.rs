@@ -2,6 +2,7 @@
 //! The log is played by [`world`], with the same transitions that apply calls.
 
 mod cases;
+mod chaos;
 mod downlinks;
 mod joins;
 mod uplinks;

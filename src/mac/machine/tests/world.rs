@@ -18,7 +18,7 @@ use super::super::{
 use crate::fixtures::{DEV_ADDR, DEV_EUI, HOME, case_keys, lora, profile, sealed, session};
 use crate::transition::{
     Confirmation, DeviceStatus, DiscardReason, ItemFate, ItemState, QueueItem, accept_uplink,
-    activate_join, apply_mac_answers, confirm, hand_out, install, plan, record_tx_ack,
+    activate_join, apply_mac_answers, confirm, hand_out, install, plan, record_tx_ack, void_grants,
 };
 use crate::{
     AcceptJoin, AcceptUplink, DeviceSession, JoinReply, MacProfile, NodeId, PlanDownlink,
@@ -106,6 +106,11 @@ impl Devices for State {
 
     fn gateway(&self, gateway: GatewayEui) -> Option<GatewayView> {
         self.gateways.get(&gateway).map(|has_path| GatewayView { has_path: *has_path })
+    }
+
+    fn pull_age(&self, gateway: GatewayEui) -> Option<Duration> {
+        let has_path = self.gateways.get(&gateway)?;
+        Some(Duration::from_secs(if *has_path { 1 } else { 12 }))
     }
 }
 
@@ -330,6 +335,25 @@ impl World {
         }
     }
 
+    /// The node dies and starts anew: nothing it remembered is left, its grants are void.
+    ///
+    /// * `decided`: what the log had not answered is decided after all, and nobody hears of it.
+    pub(super) fn restart(&mut self, decided: bool, seed: u8) {
+        for effect in core::mem::take(&mut self.unanswered) {
+            let now = self.now().wall;
+            if let (Effect::Accept { accept, .. }, true) = (&effect, decided) {
+                self.apply_uplink(accept, now);
+            } else if let (Effect::Plan { plan, .. }, true) = (&effect, decided) {
+                self.apply_plan(plan, now);
+            }
+        }
+        self.log_is_away = false;
+        self.pending_acks.clear();
+        let net_id = NetId::from_be_bytes([0, 0, 0]);
+        self.mac = Mac::new(MacConfig::new(HOME, net_id), [seed; 32]);
+        void_grants(self.device().session.as_mut().unwrap(), HOME);
+    }
+
     /// Answers what was held back while the log was away.
     pub(super) fn log_returns(&mut self) {
         self.log_is_away = false;
@@ -408,6 +432,17 @@ impl World {
 
 /// A data uplink of the device of the cases.
 pub(super) fn data_up(confirmed: bool, fcnt: u32, fctrl: FCtrl, f_opts: &[u8]) -> Bytes {
+    payload_up(confirmed, fcnt, fctrl, f_opts, &[1, 2, 3])
+}
+
+/// The same with a payload of its own.
+pub(super) fn payload_up(
+    confirmed: bool,
+    fcnt: u32,
+    fctrl: FCtrl,
+    f_opts: &[u8],
+    payload: &[u8],
+) -> Bytes {
     let message = DataMessage {
         direction: Direction::Up,
         confirmed,
@@ -416,7 +451,7 @@ pub(super) fn data_up(confirmed: bool, fcnt: u32, fctrl: FCtrl, f_opts: &[u8]) -
         fcnt,
         f_opts,
         f_port: Some(1),
-        payload: &[1, 2, 3],
+        payload,
     };
     let ciphers = case_keys().ciphers(crate::MacVersion::V1_0_4);
     ciphers.seal(&message, MicContext::default()).unwrap().into()
