@@ -9,7 +9,7 @@ use core::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use lorawan::{DevEui, GatewayEui};
+use lorawan::{DevAddr, DevEui, GatewayEui};
 use mac::{NodeId, RequestId};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 use sha2::{Digest as _, Sha256};
@@ -21,7 +21,7 @@ use crate::limits::ENTRY_BYTES_MAX;
 use crate::model::{
     ApiKey, Application, Device, DeviceProfile, Gateway, MqttAccount, Tenant, TenantUser, User,
 };
-use crate::state::{Core, Member};
+use crate::state::{Core, Member, RetiredNumbers};
 use crate::{Id, Reply, State, codec};
 
 /// A piece is closed when it has at least so many bytes.
@@ -48,6 +48,7 @@ enum Place {
     Messages(Option<u64>),
     Retained(Option<String>),
     Replies(Option<u64>),
+    Retired(Option<(DevEui, DevAddr)>),
     End,
     Done,
 }
@@ -69,6 +70,7 @@ mod section {
     pub(super) const MESSAGE: u8 = 12;
     pub(super) const RETAINED: u8 = 13;
     pub(super) const REPLY: u8 = 14;
+    pub(super) const RETIRED_NUMBERS: u8 = 15;
     pub(super) const END: u8 = 255;
 }
 
@@ -218,7 +220,10 @@ impl SnapshotReader {
                 let key = fill(&state.replies, *after, out, |number, (request, reply), out| {
                     record(section::REPLY, &(number, request, reply.as_ref()), out);
                 });
-                key.map_or(Place::End, |key| Place::Replies(Some(key)))
+                key.map_or(Place::Retired(None), |key| Place::Replies(Some(key)))
+            }
+            Place::Retired(after) => {
+                section!(fill_pairs, retired, RETIRED_NUMBERS, after, Retired, Place::End)
             }
             Place::End => Place::End,
             Place::Done => Place::Done,
@@ -387,6 +392,10 @@ impl SnapshotBuilder {
             section::REPLY => {
                 let (number, request, reply): (u64, RequestId, Reply) = decoder.decode()?;
                 state.replies.insert(number, (request, Arc::new(reply)));
+            }
+            section::RETIRED_NUMBERS => {
+                let (key, numbers): ((DevEui, DevAddr), RetiredNumbers) = decoder.decode()?;
+                state.retired.insert(key, numbers);
             }
             _ => return Err(minicbor::decode::Error::message("section of the snapshot")),
         }

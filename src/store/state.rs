@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clock::WallTime;
 use imbl::OrdMap;
-use lorawan::{DevEui, GatewayEui, JoinNonce};
+use lorawan::{DevAddr, DevEui, GatewayEui, JoinNonce};
 use mac::{NodeId, RequestId, SessionEpoch};
 use minicbor::{Decode, Encode};
 
@@ -78,6 +78,23 @@ pub(crate) struct Core {
     pub(crate) join_nonce_floor: JoinNonce,
 }
 
+/// The downlink numbers of a personalised session that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct RetiredNumbers {
+    /// First NFCntDown never granted.
+    #[n(0)]
+    pub(crate) n_next: u32,
+    /// Its last grant's epoch.
+    #[n(1)]
+    pub(crate) n_epoch: u32,
+    /// First AFCntDown never granted.
+    #[n(2)]
+    pub(crate) a_next: u32,
+    /// Its last grant's epoch.
+    #[n(3)]
+    pub(crate) a_epoch: u32,
+}
+
 /// Everything that the log has decided. Changed by [`Self::apply`] alone.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -92,6 +109,7 @@ pub struct State {
     pub(crate) device_profiles: OrdMap<Id, Arc<DeviceProfile>>,
     pub(crate) devices: OrdMap<DevEui, Arc<Device>>,
     pub(crate) gateways: OrdMap<GatewayEui, Arc<Gateway>>,
+    pub(crate) retired: OrdMap<(DevEui, DevAddr), RetiredNumbers>,
     pub(crate) client_sessions: OrdMap<String, Arc<ClientSession>>,
     pub(crate) messages: OrdMap<u64, Arc<StoredMessage>>,
     pub(crate) retained: OrdMap<String, Arc<Retained>>,

@@ -3,15 +3,33 @@
 use std::sync::Arc;
 
 use lorawan::{DevEui, JoinNonce};
-use mac::{DeviceSession, Sealed, SessionEpoch};
+use mac::{DeviceSession, Sealed, SessionEpoch, transition};
 
 use super::{Applied, Change, Decision, check_put};
 use crate::index::DeviceTraits;
+use crate::limits::RETIRED_MAX;
 use crate::model::{Device, DeviceKeys, ItemState};
+use crate::state::RetiredNumbers;
 use crate::{Id, Put, Refusal, Reply, State};
 
 /// The first JoinNonce of a device: devices of 1.0.4 and 1.1 want each above the last, from 0 on.
 const FIRST_JOIN_NONCE: JoinNonce = JoinNonce(1);
+
+impl RetiredNumbers {
+    fn of(session: &DeviceSession) -> Self {
+        let (n, a) = (session.n_f_cnt_down, session.a_f_cnt_down);
+        Self { n_next: n.next, n_epoch: n.home_epoch, a_next: a.next, a_epoch: a.home_epoch }
+    }
+
+    /// Raises the numbers of a new session above these.
+    fn raise(self, session: &mut DeviceSession) {
+        let (n, a) = (&mut session.n_f_cnt_down, &mut session.a_f_cnt_down);
+        n.next = n.next.max(self.n_next);
+        n.home_epoch = n.home_epoch.max(self.n_epoch);
+        a.next = a.next.max(self.a_next);
+        a.home_epoch = a.home_epoch.max(self.a_epoch);
+    }
+}
 
 impl State {
     pub(super) fn put_device(&mut self, put: &Put<Device>, applied: &mut Applied) -> Decision {
@@ -90,7 +108,7 @@ impl State {
         self.change_device(dev_eui, |device| {
             let (next_join_nonce, dev_nonces) = match device.keys.take() {
                 Some(keys) => (keys.next_join_nonce, keys.dev_nonces),
-                None => (floor, Default::default()),
+                None => (floor, Vec::new()),
             };
             let (nwk_key, app_key) = (nwk_key.clone(), app_key.cloned());
             device.keys = Some(DeviceKeys { nwk_key, app_key, next_join_nonce, dev_nonces });
@@ -126,8 +144,8 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// Activates by personalisation. While the keys stay (the very same sealed bytes) the downlink
-    /// numbers never go back (dangers A7).
+    /// Activates by personalisation. No downlink number comes again under the keys it was used with,
+    /// also after the device was deactivated or deleted in between (dangers A7).
     pub(super) fn activate(
         &mut self,
         dev_eui: DevEui,
@@ -136,23 +154,16 @@ impl State {
     ) -> Decision {
         let profile = self.need_device(dev_eui)?.device_profile_id;
         let flush = self.device_profiles.get(&profile).is_some_and(|p| p.flush_queue_on_activate);
+        self.retire_sessions(dev_eui);
+        let retired = self.retired.get(&(dev_eui, given.dev_addr)).copied();
         self.change_device(dev_eui, |device| {
-            let mut session = given.clone();
-            session.epoch = SessionEpoch(device.last_epoch.0.saturating_add(1));
-            session.n_f_cnt_down.grant = None;
-            session.a_f_cnt_down.grant = None;
-            let old = [device.session.take(), device.pending_session.take()];
-            for old in old.into_iter().flatten().filter(|old| old.keys == session.keys) {
-                let numbers = [
-                    (&mut session.n_f_cnt_down, old.n_f_cnt_down),
-                    (&mut session.a_f_cnt_down, old.a_f_cnt_down),
-                ];
-                for (new, old) in numbers {
-                    new.next = new.next.max(old.next);
-                    new.home_epoch = new.home_epoch.max(old.home_epoch);
-                }
+            let epoch = SessionEpoch(device.last_epoch.0.saturating_add(1));
+            let earlier = [device.session.take(), device.pending_session.take()];
+            let mut session = transition::install(given.clone(), epoch, earlier.iter().flatten());
+            if let Some(retired) = retired {
+                retired.raise(&mut session);
             }
-            device.last_epoch = session.epoch;
+            device.last_epoch = epoch;
             device.session = Some(session);
             begin_anew(device, flush);
         });
@@ -166,13 +177,30 @@ impl State {
         if device.session.is_none() && device.pending_session.is_none() {
             return Err(Refusal::NotFound(format!("activation of device {dev_eui}")));
         }
+        self.retire_sessions(dev_eui);
         self.change_device(dev_eui, |device| {
             device.session = None;
             device.pending_session = None;
             begin_anew(device, false);
         });
         applied.changes.push(Change::Device(dev_eui));
+        applied.changes.push(Change::DeviceQueue(dev_eui));
         Ok(Reply::Done)
+    }
+
+    /// Remembers the downlink numbers of a device's personalised session: its keys may come again.
+    /// Those of a join never do.
+    pub(super) fn retire_sessions(&mut self, dev_eui: DevEui) {
+        let Some(device) = self.devices.get(&dev_eui) else { return };
+        let Some(session) = device.session.as_ref().filter(|session| session.abp) else { return };
+        let key = (dev_eui, session.dev_addr);
+        let numbers = RetiredNumbers::of(session);
+        self.retired.insert(key, numbers);
+        while self.retired.len() > RETIRED_MAX {
+            let other = self.retired.keys().find(|other| **other != key).copied();
+            let Some(other) = other else { return };
+            self.retired.remove(&other);
+        }
     }
 
     pub(super) fn need_device(&self, dev_eui: DevEui) -> Result<&Device, Refusal> {
@@ -210,6 +238,7 @@ impl State {
     }
 
     pub(super) fn remove_device(&mut self, dev_eui: DevEui, applied: &mut Applied) {
+        self.retire_sessions(dev_eui);
         let Some(device) = self.devices.remove(&dev_eui) else { return };
         self.index.device_changed(dev_eui, Some(DeviceTraits::of(&device)), None);
         self.core.epoch_floor = self.core.epoch_floor.max(device.last_epoch);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mac::NodeId;
+use mac::transition::void_grants;
 
 use super::{Applied, Change, Decision};
 use crate::limits::FEATURE_LEVEL;
@@ -88,11 +89,5 @@ impl State {
         }
         self.core.feature_level = level;
         Ok(Reply::Done)
-    }
-}
-
-fn void_grants(session: &mut mac::DeviceSession, node: NodeId) {
-    for counter in [&mut session.n_f_cnt_down, &mut session.a_f_cnt_down] {
-        counter.grant = counter.grant.filter(|grant| grant.home != node);
     }
 }

@@ -6,10 +6,14 @@
 mod client_queue;
 mod clients;
 mod device;
+mod downlink;
 mod found;
+mod join;
 mod network;
 mod people;
 mod queue;
+mod rows;
+mod uplink;
 
 use clients::Opening;
 use clock::WallTime;
@@ -135,18 +139,34 @@ impl State {
         Ok(applied)
     }
 
-    /// Answers a proposal: as before if it is a retry.
+    /// Answers a proposal: as before if it is a retry. Of questions about frames the device keeps
+    /// the last answer, of others one ring does.
     fn decide(&mut self, proposal: &Proposal, applied: &mut Applied) -> Reply {
-        if let Some(reply) = self.recorded_reply(proposal.request) {
+        let (request, command) = (proposal.request, &proposal.command);
+        let about_frame = matches!(
+            command,
+            Command::AcceptUplink(_)
+                | Command::AcceptJoin(_)
+                | Command::PlanDownlink(_)
+                | Command::RecordTxAck(_)
+        );
+        if !about_frame && let Some(reply) = self.recorded_reply(request) {
             return reply.clone();
         }
-        let decision = self.decide_command(&proposal.command, applied);
+        let decision = self.decide_command(request, command, applied);
         let reply = decision.unwrap_or_else(Reply::Refused);
-        self.record_reply(proposal.request, &reply);
+        if !about_frame {
+            self.record_reply(request, &reply);
+        }
         reply
     }
 
-    fn decide_command(&mut self, command: &Command, applied: &mut Applied) -> Decision {
+    fn decide_command(
+        &mut self,
+        request: RequestId,
+        command: &Command,
+        applied: &mut Applied,
+    ) -> Decision {
         match command {
             Command::Found { cluster_id, cluster_name, node, admin, tenant } => {
                 self.found(*cluster_id, cluster_name, *node, admin, tenant, applied)
@@ -155,10 +175,10 @@ impl State {
                 self.boot(*node, *boot, *feature_level, applied)
             }
             Command::RaiseFeatureLevel(level) => self.raise_feature_level(*level),
-            Command::AcceptUplink(_)
-            | Command::AcceptJoin(_)
-            | Command::PlanDownlink(_)
-            | Command::RecordTxAck(_) => Err(Refusal::Invalid("frames are not decided yet".into())),
+            Command::AcceptUplink(uplink) => Ok(self.accept_uplink(request, uplink, applied)),
+            Command::AcceptJoin(join) => Ok(self.accept_join(request, join, applied)),
+            Command::PlanDownlink(ask) => Ok(self.plan_downlink(request, ask, applied)),
+            Command::RecordTxAck(record) => Ok(self.record_tx_ack(request, record, applied)),
             Command::PutTenant(put) => self.put_tenant(put, applied),
             Command::DeleteTenant(id) => self.delete_tenant(*id, applied),
             Command::SetTenantUser { tenant_id, user_id, rights } => {

@@ -1,11 +1,9 @@
 //! Devices: registration, keys, activation, queue.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use clock::WallTime;
 use lorawan::{DevEui, DevNonce, JoinEui, JoinNonce};
-use mac::{DeviceSession, RequestId, Sealed, SessionEpoch};
+use mac::{DeviceSession, MacVersion, RequestId, Sealed, SessionEpoch};
 use minicbor::{Decode, Encode};
 
 use super::Tags;
@@ -91,9 +89,57 @@ pub struct DeviceKeys {
     /// Next JoinNonce; strictly rising.
     #[n(2)]
     pub next_join_nonce: JoinNonce,
-    /// Nonces used with a JoinEUI, sorted; from 1.0.4 on only the highest is kept.
+    /// Nonces used, by JoinEUI in order; a plain list, for nearly every device names one.
     #[n(3)]
-    pub dev_nonces: BTreeMap<JoinEui, Vec<DevNonce>>,
+    pub dev_nonces: Vec<UsedNonces>,
+}
+
+/// The nonces used with one JoinEUI.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct UsedNonces {
+    /// The join server named.
+    #[n(0)]
+    pub join_eui: JoinEui,
+    /// Sorted; from 1.0.4 on only the highest is kept.
+    #[n(1)]
+    pub nonces: Vec<DevNonce>,
+}
+
+impl DeviceKeys {
+    /// Nonces used with `join_eui`, sorted.
+    pub fn nonces_of(&self, join_eui: JoinEui) -> &[DevNonce] {
+        let at = self.dev_nonces.binary_search_by_key(&join_eui, |used| used.join_eui);
+        at.ok().and_then(|at| self.dev_nonces.get(at)).map_or(&[], |used| &used.nonces)
+    }
+
+    /// Whether a join-request with this nonce would be refused.
+    pub fn is_nonce_used(&self, version: MacVersion, join_eui: JoinEui, nonce: DevNonce) -> bool {
+        let used = self.nonces_of(join_eui);
+        if version.dev_nonce_rises() {
+            used.last().is_some_and(|highest| nonce <= *highest)
+        } else {
+            used.binary_search(&nonce).is_ok()
+        }
+    }
+
+    /// Notes a nonce as used; where nonces must rise the lower ones need not be kept.
+    pub(crate) fn use_nonce(&mut self, version: MacVersion, join_eui: JoinEui, nonce: DevNonce) {
+        let at = match self.dev_nonces.binary_search_by_key(&join_eui, |used| used.join_eui) {
+            Ok(at) => at,
+            Err(at) => {
+                self.dev_nonces.reserve_exact(1);
+                self.dev_nonces.insert(at, UsedNonces { join_eui, nonces: Vec::new() });
+                at
+            }
+        };
+        let Some(used) = self.dev_nonces.get_mut(at) else { return };
+        if version.dev_nonce_rises() {
+            used.nonces.clear();
+        }
+        if let Err(at) = used.nonces.binary_search(&nonce) {
+            used.nonces.insert(at, nonce);
+        }
+    }
 }
 
 /// From DevStatusAns.

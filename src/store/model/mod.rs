@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 pub use account::{ApiKey, MqttAccount, MqttScope, PasswordHash, User};
 pub use application::Application;
-pub use device::{Device, DeviceKeys, DeviceStatus, ItemState, QueueItem};
+pub use device::{Device, DeviceKeys, DeviceStatus, ItemState, QueueItem, UsedNonces};
 pub use gateway::{Gateway, Location};
 pub use profile::DeviceProfile;
 pub use tenant::{Tenant, TenantUser};
