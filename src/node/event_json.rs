@@ -1,7 +1,7 @@
 //! Application events as JSON, exactly as the field's integrations read them: the protobuf mapping.
 //!
-//! camelCase, default values left out (`fCnt` 0, `adr` false, level INFO ..), bytes as base64, 64-bit
-//! integers as strings, enums as names, times as RFC 3339, durations as `"1.5s"`.
+//! camelCase, default values left out (`fCnt` 0, `adr` false, level INFO ..), bytes as base64,
+//! 64-bit integers as strings, enums as names, times as RFC 3339, durations as `"1.5s"`.
 //! Driven by the broker and by readers of the event log; pure.
 
 use base64::Engine as _;

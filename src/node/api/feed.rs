@@ -1,5 +1,5 @@
-//! Readers of the event log and of the live view. A reader may wait for what is not there yet: it is
-//! answered once, by the first thing that fits, and asks again; so a slow one holds nothing up.
+//! Readers of the event log and of the live view. A reader may wait for what is not there yet: it
+//! is answered once, by the first thing that fits, and asks again; so a slow one holds nothing up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -19,6 +19,8 @@ mod ops_people;
 mod ops_profile;
 mod ops_queue;
 mod ops_session;
+#[cfg(test)]
+mod tests;
 mod view;
 mod who;
 pub mod wire;

@@ -306,8 +306,8 @@ impl<'a> Desk<'a> {
         profile.ok_or_else(|| missing("device profile", &device.device_profile_id.to_string()))
     }
 
-    /// Seals the keys of a session; keys the device has already keep their sealed form, by which the
-    /// log knows that their downlink counters must not start anew.
+    /// Seals the keys of a session; keys the device has already keep their sealed form, by which
+    /// the log knows that their downlink counters must not start anew.
     pub(super) fn seal_session(&mut self, device: &Device, keys: &SessionKeys) -> Sealed {
         let aad = aad_session(device.dev_eui);
         let secret = zeroize::Zeroizing::new(keys.to_bytes());

@@ -1,5 +1,5 @@
-//! Device profiles: the field's settings to the ones this server acts on, and back. What it does not
-//! do yet is refused, never ignored.
+//! Device profiles: the field's settings to the ones this server acts on, and back. What it does
+//! not do yet is refused, never ignored.
 
 use clock::WallTime;
 use lorawan::Region;

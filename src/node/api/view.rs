@@ -1,4 +1,5 @@
-//! What the API reads of the node beside the replicated state, as a trait, so that it keeps no copy.
+//! What the API reads of the node beside the replicated state, as a trait, so that it keeps no
+//! copy.
 
 use clock::WallTime;
 use lorawan::GatewayEui;

@@ -62,7 +62,7 @@ pub struct DeviceProfile {
     pub channels: String,
     /// Ours: up to five extra channels of a dynamic plan, in hertz.
     pub extra_channels: Vec<u32>,
-    /// Ours: seconds after which an unacknowledged confirmed downlink is lost, 0 = at the next uplink.
+    /// Ours: seconds until an unacknowledged confirmed downlink is lost, 0 = at the next uplink.
     pub confirmed_timeout: u32,
 }
 
