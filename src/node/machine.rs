@@ -435,6 +435,7 @@ impl Node {
             let Some(effect) = self.mac.poll_effect() else { break };
             self.do_mac(now, effect);
         }
+        self.metrics.add("tern_mqtt_refused_total", "slow_reader_qos0", self.broker.take_unread());
         for note in self.broker.take_notes() {
             let (name, reason) = show::note_metric(&note);
             self.metrics.count(name, reason);

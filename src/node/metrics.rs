@@ -26,7 +26,14 @@ pub struct Metrics {
 impl Metrics {
     /// Counts one.
     pub fn count(&mut self, name: &'static str, reason: &'static str) {
-        *self.counters.entry((name, reason)).or_insert(0) += 1;
+        self.add(name, reason, 1);
+    }
+
+    /// Counts `amount`.
+    pub fn add(&mut self, name: &'static str, reason: &'static str, amount: u64) {
+        if amount > 0 {
+            *self.counters.entry((name, reason)).or_insert(0) += amount;
+        }
     }
 
     /// One counter's value.

@@ -53,6 +53,8 @@ pub(crate) struct Client {
     pub(crate) connection: Connection,
     pub(crate) phase: Phase,
     pub(crate) identity: Option<Identity>,
+    /// Its client identifier was drawn here.
+    pub(crate) assigned: bool,
     /// The fencing number of a session that the log keeps; `None` for a transient one.
     pub(crate) fence: Option<u64>,
     /// Seconds the session outlives this connection.
@@ -81,6 +83,7 @@ impl Client {
             connection,
             phase: Phase::Silent,
             identity: None,
+            assigned: false,
             fence: None,
             expiry_s: 0,
             session,

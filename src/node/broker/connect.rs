@@ -126,6 +126,7 @@ impl Broker {
             return self.refuse(view, stream, ReasonCode::ServerUnavailable);
         }
         let Some(client) = self.clients.get_mut(&stream) else { return };
+        client.assigned = assigned;
         client.expiry_s = expiry_s;
         client.will = connect.will.take();
         client.identity = Some(Identity {
@@ -141,7 +142,7 @@ impl Broker {
         self.names.insert(name.clone(), stream);
         self.wills.remove(&name);
         if !persistent {
-            return self.accept(view, stream, &connect, false, assigned);
+            return self.accept(view, stream, &connect, false);
         }
         let command = Command::OpenClientSession {
             client_id: name,
@@ -179,8 +180,7 @@ impl Broker {
         for subscription in &wanted {
             self.restore_subscription(stream, subscription);
         }
-        let assigned = !name.ends_with(&connect.client_id);
-        self.accept(view, stream, &connect, *present, assigned);
+        self.accept(view, stream, &connect, *present);
         self.load(view, stream);
         self.settle(view, stream);
     }
@@ -199,14 +199,13 @@ impl Broker {
         stream: StreamId,
         connect: &Connect,
         session_present: bool,
-        assigned: bool,
     ) {
         let Some(client) = self.clients.get_mut(&stream) else { return };
         let is_v5 = connect.version == Version::V5;
         let shortened = client.expiry_s != connect.properties.session_expiry_secs.unwrap_or(0);
         let accept = Accept {
             session_present,
-            assigned_client_id: (is_v5 && assigned).then(|| connect.client_id.clone()),
+            assigned_client_id: (is_v5 && client.assigned).then(|| connect.client_id.clone()),
             session_expiry_secs: (is_v5 && shortened).then_some(client.expiry_s),
         };
         if client.connection.accept(view.now.instant, accept).is_ok() {

@@ -108,6 +108,7 @@ impl Broker {
             let through_queue = client.fence.is_some() && found.qos > Qos::AtMostOnce;
             let allowed = view.state.scope_allows(identity.scope, message.topic.as_str());
             let unwanted = found.qos == Qos::AtMostOnce && !client.connection.is_writable();
+            self.unread += u64::from(unwanted && allowed);
             if through_queue || !allowed || unwanted {
                 continue;
             }

@@ -138,6 +138,8 @@ pub struct Broker {
     next_token: u64,
     quorum: bool,
     notes: Vec<Note>,
+    /// Messages of QoS 0 dropped because their client did not read.
+    unread: u64,
     effects: VecDeque<Effect>,
 }
 
@@ -181,6 +183,7 @@ impl Broker {
             next_token: TOKEN_BIT,
             quorum: false,
             notes: Vec::new(),
+            unread: 0,
             effects: VecDeque::new(),
         }
     }
@@ -193,6 +196,11 @@ impl Broker {
     /// What happened since this was last asked.
     pub fn take_notes(&mut self) -> Vec<Note> {
         core::mem::take(&mut self.notes)
+    }
+
+    /// Messages of QoS 0 dropped since this was last asked, because their clients did not read.
+    pub fn take_unread(&mut self) -> u64 {
+        core::mem::take(&mut self.unread)
     }
 
     /// Clients connected and accepted.
