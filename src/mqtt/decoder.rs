@@ -14,6 +14,8 @@ pub const MAX_CONNECT_BYTES: u32 = 16 * 1024;
 pub const MAX_CONTROL_BYTES: u32 = 64 * 1024;
 /// Longest property block, in bytes.
 pub const MAX_PROPERTY_BYTES: u32 = 64 * 1024;
+/// Memory that a decoder keeps while it has nothing to hold, in bytes.
+const IDLE_BYTES: usize = 1024;
 /// What a fixed header can tell at most, in bytes.
 pub(crate) const MAX_REMAINING_BYTES: u32 = 268_435_455;
 
@@ -21,6 +23,8 @@ pub(crate) const MAX_REMAINING_BYTES: u32 = 268_435_455;
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
+    /// The most that `buffer` has held since it was made.
+    held_bytes: usize,
     version: Option<Version>,
     max_packet_bytes: u32,
     failed: Option<PacketError>,
@@ -40,12 +44,17 @@ impl Decoder {
     /// the version; then PUBLISH up to `max_packet_bytes` and all else up to
     /// [`MAX_CONTROL_BYTES`].
     pub fn server(max_packet_bytes: u32) -> Self {
-        Self { buffer: BytesMut::new(), version: None, max_packet_bytes, failed: None }
+        Self::new(None, max_packet_bytes)
     }
 
     /// A client's, which knows the version because it chose it.
     pub fn client(version: Version, max_packet_bytes: u32) -> Self {
-        Self { buffer: BytesMut::new(), version: Some(version), max_packet_bytes, failed: None }
+        Self::new(Some(version), max_packet_bytes)
+    }
+
+    fn new(version: Option<Version>, max_packet_bytes: u32) -> Self {
+        let buffer = BytesMut::new();
+        Self { buffer, held_bytes: 0, version, max_packet_bytes, failed: None }
     }
 
     /// The version, once known.
@@ -62,6 +71,7 @@ impl Decoder {
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.failed.is_none() {
             self.buffer.extend_from_slice(bytes);
+            self.held_bytes = self.held_bytes.max(self.buffer.len());
         }
     }
 
@@ -82,21 +92,19 @@ impl Decoder {
 
     fn cut(&mut self) -> Result<Option<Packet>, PacketError> {
         let Some(header) = self.header()? else { return Ok(None) };
-        let body_bytes = header.body_bytes as usize;
-        if self.buffer.len() < header.header_bytes + body_bytes {
-            return Ok(None);
-        }
-        self.buffer.advance(header.header_bytes);
-        let body = self.buffer.split_to(body_bytes);
+        let whole = header.header_bytes + header.body_bytes as usize;
+        let Some(body) = self.buffer.get(header.header_bytes..whole) else { return Ok(None) };
         let version = match self.version {
             Some(version) => version,
-            None => wire_in::connect_version(&body)?,
+            None => wire_in::connect_version(body)?,
         };
-        let packet = wire_in::decode(version, header.kind, header.flags, &body)?;
+        let packet = wire_in::decode(version, header.kind, header.flags, body)?;
         self.version = Some(version);
-        if self.buffer.is_empty() {
-            // A large packet's allocation must not stay for the life of a silent connection.
+        self.buffer.advance(whole);
+        if self.buffer.is_empty() && self.held_bytes > IDLE_BYTES {
+            // A large packet's memory must not stay for the life of a silent connection.
             self.buffer = BytesMut::new();
+            self.held_bytes = 0;
         }
         Ok(Some(packet))
     }
@@ -170,4 +178,22 @@ pub(crate) fn variable_byte_integer(bytes: &[u8]) -> Result<Option<(u32, usize)>
         }
     }
     if bytes.len() >= 4 { Err(PacketError::RemainingLength) } else { Ok(None) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_packets_memory_is_let_go() {
+        for (payload, keeps) in [(100, true), (100_000, false)] {
+            let mut decoder = Decoder::client(Version::V311, 1 << 20);
+            let publish = crate::Publish::new("t".parse().unwrap(), vec![0; payload]);
+            let mut bytes = BytesMut::new();
+            crate::encode(Version::V311, &Packet::Publish(publish), &mut bytes).unwrap();
+            decoder.feed(&bytes);
+            assert!(decoder.next_packet().unwrap().is_some());
+            assert_eq!(decoder.buffer.try_reclaim(payload), keeps);
+        }
+    }
 }

@@ -201,7 +201,7 @@ pub enum EncodeError {
         /// The code.
         reason: ReasonCode,
     },
-    /// A packet that this version does not have.
+    /// A packet that this version does not have, or a CONNECT that speaks another one.
     #[error("{kind:?} is not in this version")]
     Version {
         /// The packet's kind.

@@ -23,6 +23,11 @@ pub fn encode(version: Version, packet: &Packet, out: &mut BytesMut) -> Result<u
     if weight > MAX_REMAINING_BYTES as usize {
         return Err(EncodeError::TooLarge { bytes: weight });
     }
+    if let Packet::Connect(connect) = packet
+        && connect.version != version
+    {
+        return Err(EncodeError::Version { kind: PacketKind::Connect });
+    }
     let before = out.len();
     match version {
         Version::V311 => v311(packet, out)?,
