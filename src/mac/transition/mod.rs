@@ -2,11 +2,11 @@
 //! else may.
 //!
 //! No clock, no dice, no key: the same session and the same command give the same session, byte for
-//! byte. `mac`'s machine calls the reading halves ([`classify`], [`plan`]) on its own applied state
-//! to know what apply will say; a wrong guess costs a round, never correctness.
+//! byte. `mac`'s machine calls the reading halves ([`classify()`], [`plan()`]) on its own applied
+//! state to know what apply will say; a wrong guess costs a round, never correctness.
 //!
-//! In the order of a frame's life: [`accept_uplink`], [`apply_mac_answers`], [`confirm`],
-//! [`grant_for`]; then [`plan`], [`hand_out`]; then [`record_tx_ack`].
+//! In the order of a frame's life: [`accept_uplink()`], [`apply_mac_answers()`], [`confirm()`],
+//! [`grant_for()`]; then [`plan()`], [`hand_out()`]; then [`record_tx_ack()`].
 
 mod activate;
 mod answers;

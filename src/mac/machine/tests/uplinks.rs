@@ -108,6 +108,28 @@ fn a_frame_replayed_for_ever_is_answered_a_few_times() {
 }
 
 #[test]
+fn commands_on_port_zero_are_commands_and_no_payload() {
+    let mut world = World::new("EU868");
+    let message = lorawan::DataMessage {
+        direction: lorawan::Direction::Up,
+        confirmed: false,
+        dev_addr: DEV_ADDR,
+        fctrl: FCtrl::default(),
+        fcnt: 10,
+        f_opts: &[],
+        f_port: Some(0),
+        payload: &[0x06, 0xFF, 0x0A, 0x80, 1, 2],
+    };
+    let ciphers = crate::fixtures::case_keys().ciphers(MacVersion::V1_0_4);
+    let frame = ciphers.seal(&message, lorawan::MicContext::default()).unwrap();
+    world.hear_868(1_000, &frame.into());
+    world.run_to(4_000);
+    let accepted = &world.seen.accepted[0];
+    assert_eq!((accepted.f_port, accepted.data.len()), (None, 0));
+    assert_eq!(world.seen.statuses[0].battery, 255, "read up to the unknown command");
+}
+
+#[test]
 fn an_adr_ack_request_is_answered_by_an_empty_downlink() {
     let mut world = World::new("EU868");
     let fctrl = FCtrl { adr: true, adr_ack_req: true, ..FCtrl::default() };
