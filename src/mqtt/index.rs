@@ -335,7 +335,13 @@ impl<K: Copy + Ord, V> Keys<K, V> {
         };
         match list.binary_search_by_key(&key, |(key, _)| *key) {
             Ok(at) => return Some(core::mem::replace(&mut list[at].1, value)),
-            Err(at) => list.insert(at, (key, value)),
+            Err(at) => {
+                // Most filters have one key: room for four would double a filter's memory.
+                if list.is_empty() {
+                    list.reserve_exact(1);
+                }
+                list.insert(at, (key, value));
+            }
         }
         if list.len() > FEW {
             *self = Self::Many(core::mem::take(list).into_iter().collect());
