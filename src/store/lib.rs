@@ -1,4 +1,5 @@
-//! Replicated truth: [`Command`] goes through the log, apply changes the state, [`Reply`] comes out.
+//! Replicated truth: [`Command`] goes through the log, [`State::apply`] changes the state, a
+//! [`Reply`] comes out.
 //!
 //! Apply sees neither clock nor dice nor key: same log, same state, byte for byte.
 

@@ -2,8 +2,8 @@
 //!
 //! A piece holds whole records, a record is `[section, value]` in CBOR. Sections stand in a fixed
 //! order and values in key order, so that equal states have equal bytes. The last record is the
-//! SHA-256 of all before it: a snapshot that lacks a piece, or has one twice, is refused. Rows of the
-//! event log are not here: the host streams them beside it.
+//! SHA-256 of all before it: a snapshot that lacks a piece, or has one twice, is refused. Rows of
+//! the event log are not here: the host streams them beside it.
 
 use core::ops::Bound;
 use std::sync::Arc;

@@ -144,8 +144,8 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// Activates by personalisation. No downlink number comes again under the keys it was used with,
-    /// also after the device was deactivated or deleted in between (dangers A7).
+    /// Activates by personalisation. No downlink number comes again under the keys it was used
+    /// with, also after the device was deactivated or deleted in between (dangers A7).
     pub(super) fn activate(
         &mut self,
         dev_eui: DevEui,
@@ -283,8 +283,8 @@ fn blank(value: &Device, last_epoch: SessionEpoch) -> Device {
 }
 
 /// What a new activation means for the queue: nothing is in flight any more. A confirmed item waits
-/// anew; an unconfirmed one that was handed out may have been sent and is done; what the application
-/// encrypted for the old session is worthless.
+/// anew; an unconfirmed one that was handed out may have been sent and is done; what the
+/// application encrypted for the old session is worthless.
 ///
 /// * `flush`: drop everything.
 pub(super) fn begin_anew(device: &mut Device, flush: bool) {

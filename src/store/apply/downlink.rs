@@ -1,7 +1,7 @@
 //! Handing out what a downlink carries, and recording what became of it.
 //!
 //! A confirmed item is kept under the number it was handed out for until the device's next uplink
-//! settles it; an unconfirmed one until its TX_ACK or the next uplink, and is never handed out again.
+//! settles it; an unconfirmed one until its TX_ACK or the next uplink; it is never handed out again.
 //! Source: DESIGN 4.6 to 4.8; S8.
 
 use lorawan::TxStatus;
@@ -184,8 +184,9 @@ fn mark(queue: &mut Vec<QueueItem>, plan: &Plan, number: Option<u32>, now: clock
     }
 }
 
-/// The report's effect on its device. A refused item is gone, for it was never on the air and nobody
-/// sends it again by himself; a confirmed one without any report may have been sent and still waits.
+/// The report's effect on its device. A refused item is gone, for it was never on the air and
+/// nobody sends it again by himself; a confirmed one without any report may have been sent and
+/// still waits.
 fn settle(device: &mut Device, record: &RecordTxAck) -> Outcome {
     let mut outcome = Outcome { sent: false, failed: None, queue_changed: false };
     if let Some(session) = &mut device.session {

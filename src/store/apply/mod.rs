@@ -51,7 +51,7 @@ pub enum Change {
     Application(Id),
     /// A device profile was created, changed or deleted.
     DeviceProfile(Id),
-    /// A user's rights, password or activity changed, or he is gone: his sessions are to be checked.
+    /// A user's rights, password or activity changed, or he is gone: check his sessions.
     User(Id),
     /// An API key was created, or is gone.
     ApiKey(Id),

@@ -28,8 +28,8 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// Deletes a tenant with all it owns: applications and their devices, device profiles, gateways,
-    /// API keys, MQTT accounts and their sessions, and what its users may do in it.
+    /// Deletes a tenant with all it owns: applications and their devices, device profiles,
+    /// gateways, API keys, MQTT accounts and their sessions, and what its users may do in it.
     pub(super) fn delete_tenant(&mut self, id: Id, applied: &mut Applied) -> Decision {
         let Some(tenant) = self.tenants.get(&id).cloned() else {
             return Err(Refusal::NotFound(format!("tenant {id}")));

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mac::{JoinReply, PlanReply, UplinkReply};
+use lorawan::TxStatus;
+use mac::{JoinReply, PlanReply, RecordTxAck, UplinkReply};
 use proptest::prelude::*;
 
 use super::*;
@@ -45,6 +46,13 @@ enum Step {
         epoch: u32,
         cursor: Option<u32>,
     },
+    TxAck {
+        device: u8,
+        epoch: u32,
+        f_cnt_down: u32,
+        item: u8,
+        status: Option<TxStatus>,
+    },
     Enqueue(u8, u8, bool),
     Cancel(u8, u8),
     Flush(u8),
@@ -54,6 +62,10 @@ enum Step {
     Account,
     /// The step before, again, under the same request.
     Retry,
+}
+
+fn status() -> impl Strategy<Value = Option<TxStatus>> {
+    prop_oneof![Just(None), Just(Some(TxStatus::Ok)), Just(Some(TxStatus::TooLate))]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -74,6 +86,11 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (device.clone(), 0_u32..5, prop::option::of(0_u32..12))
             .prop_map(|(device, epoch, cursor)| Step::Plan { device, epoch, cursor }),
         4 => (device.clone(), 0_u8..6, any::<bool>()).prop_map(|(d, i, c)| Step::Enqueue(d, i, c)),
+        3 => (device.clone(), 0_u32..5, 0_u32..12, 0_u8..6, status()).prop_map(
+            |(device, epoch, f_cnt_down, item, status)| {
+                Step::TxAck { device, epoch, f_cnt_down, item, status }
+            }
+        ),
         1 => (device.clone(), 0_u8..6).prop_map(|(device, item)| Step::Cancel(device, item)),
         1 => device.prop_map(Step::Flush),
         1 => (1_u8..3).prop_map(Step::Boot),
@@ -88,6 +105,40 @@ fn activation(device: u8, next: u32) -> Command {
     let Command::Activate { mut session, .. } = activate(address(device), next) else { panic!() };
     session.uplink.last = None;
     Command::Activate { dev_eui: eui(device), session }
+}
+
+fn message(topic: u8) -> crate::MqttMessage {
+    crate::MqttMessage {
+        topic: topic.to_string(),
+        payload: Bytes::from_static(b"x"),
+        qos: 1,
+        retain: topic == 0,
+        queue: true,
+        expires_at: None,
+        content_type: None,
+        response_topic: None,
+        correlation_data: None,
+        user_properties: vec![],
+        is_utf8: false,
+        publisher: String::new(),
+    }
+}
+
+fn tx_ack() -> RecordTxAck {
+    RecordTxAck {
+        dev_eui: DEVICE,
+        session_epoch: SessionEpoch(0),
+        f_cnt_down: 0,
+        a_counter: false,
+        item_id: None,
+        status: None,
+        gateway: lorawan::GatewayEui::default(),
+        downlink_id: 1,
+        frequency_hz: 868_100_000,
+        eirp_dbm: 14,
+        modulation: lora(),
+        delay_s: 1,
+    }
 }
 
 fn command(step: &Step) -> Option<Command> {
@@ -123,6 +174,16 @@ fn command(step: &Step) -> Option<Command> {
         Step::Plan { device, epoch: number, cursor } => {
             Command::PlanDownlink(PlanDownlink { dev_eui: eui(device), cursor, ..ask(number) })
         }
+        Step::TxAck { device, epoch: number, f_cnt_down, item, status } => {
+            Command::RecordTxAck(RecordTxAck {
+                dev_eui: eui(device),
+                session_epoch: epoch(number),
+                f_cnt_down,
+                item_id: Some([item; 16]),
+                status,
+                ..tx_ack()
+            })
+        }
         Step::Enqueue(number, name, confirmed) => {
             Command::Enqueue { dev_eui: eui(number), item: item(name, confirmed, 4) }
         }
@@ -138,20 +199,7 @@ fn command(step: &Step) -> Option<Command> {
             expiry_s: 3,
             node: NODE,
         },
-        Step::Publish(topic) => Command::PublishMessage(crate::MqttMessage {
-            topic: topic.to_string(),
-            payload: Bytes::from_static(b"x"),
-            qos: 1,
-            retain: topic == 0,
-            queue: true,
-            expires_at: None,
-            content_type: None,
-            response_topic: None,
-            correlation_data: None,
-            user_properties: vec![],
-            is_utf8: false,
-            publisher: String::new(),
-        }),
+        Step::Publish(topic) => Command::PublishMessage(message(topic)),
         Step::Account => {
             Command::PutMqttAccount(Put { must_exist: None, value: account("all", MqttScope::All) })
         }
@@ -192,30 +240,33 @@ fn entries(steps: &[Step]) -> Vec<Entry> {
 struct Seen {
     readings: BTreeSet<(DevEui, SessionEpoch, u32)>,
     nonces: BTreeMap<DevEui, u32>,
-    grants: BTreeMap<(DevEui, DevAddr, u32), (NodeId, u32)>,
+    grants: BTreeMap<(DevEui, SessionEpoch, DevAddr, u32), (NodeId, u32)>,
     rows: BTreeMap<Id, u64>,
     requests: BTreeMap<RequestId, Reply>,
     out: BTreeSet<(DevEui, Id, u64)>,
 }
 
 impl Seen {
+    /// A personalised session keeps its keys whenever its address comes again; a joined one has
+    /// keys of its own.
     fn grant(&mut self, dev_eui: DevEui, state: &State, grant: Option<mac::Grant>) {
         let Some(grant) = grant else { return };
         let session = state.device(dev_eui).unwrap().session.as_ref().unwrap();
+        let keys = if session.abp { SessionEpoch(0) } else { session.epoch };
         for number in grant.lo..grant.hi {
-            // A joined session has keys of its own, however often its address comes again.
-            let key = (dev_eui, session.dev_addr, number | u32::from(!session.abp) << 31);
-            if session.abp {
-                let whose = (grant.home, grant.home_epoch);
-                let owner = self.grants.entry(key).or_insert(whose);
-                assert_eq!(*owner, whose, "number {number} was granted twice");
-            }
+            let whose = (grant.home, grant.home_epoch);
+            let key = (dev_eui, keys, session.dev_addr, number);
+            let owner = self.grants.entry(key).or_insert(whose);
+            assert_eq!(*owner, whose, "number {number} was granted twice");
         }
     }
 
     fn check(&mut self, entry: &Entry, applied: &Applied, state: &State) {
         for (proposal, (request, reply)) in entry.proposals.iter().zip(&applied.replies) {
-            let again = self.requests.insert(*request, reply.clone()).is_some();
+            let before = self.requests.insert(*request, reply.clone());
+            let again = before.is_some();
+            assert_eq!(before.as_ref().unwrap_or(reply), reply, "a retry gets the first answer");
+            assert!(!again || applied.rows.is_empty(), "a retry writes nothing");
             match (&proposal.command, reply) {
                 (
                     Command::AcceptUplink(up),
@@ -273,7 +324,7 @@ fn assert_consistent(state: &State) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn nothing_happens_twice_and_every_way_leads_to_one_state(

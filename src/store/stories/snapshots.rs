@@ -1,5 +1,7 @@
 //! Snapshots: whole or refused, equal to what they were taken from, and small per device.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{MqttSubscription, PIECE_BYTES, SnapshotBuilder, SnapshotError};
 
@@ -145,6 +147,29 @@ fn a_snapshot_that_is_not_whole_is_refused() {
     }
     let cut = pieces[0][..pieces[0].len() - 3].to_vec();
     assert!(feed(&[&cut]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_piece_never_panics_and_never_passes(
+        at in any::<prop::sample::Index>(),
+        flip in 1_u8..,
+        length in any::<prop::sample::Index>(),
+    ) {
+        let whole = SMALL.with(Clone::clone);
+        let mut piece = whole.clone();
+        let at = at.index(piece.len());
+        piece[at] ^= flip;
+        let mut builder = SnapshotBuilder::new();
+        prop_assert!(builder.feed(&piece).is_err() || builder.finish().is_err());
+        let mut builder = SnapshotBuilder::new();
+        let cut = &whole[..length.index(whole.len())];
+        prop_assert!(builder.feed(cut).is_err() || builder.finish().is_err());
+    }
+}
+
+thread_local! {
+    static SMALL: Vec<u8> = fleet(3).state.snapshot().next_piece().unwrap();
 }
 
 /// Resident bytes of this process.
