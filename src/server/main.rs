@@ -1,2 +1,5 @@
 //! The `tern` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    server::main()
+}

@@ -9,7 +9,8 @@ use super::wire::{
     Gateway, GatewayDetails, GatewayListItem, Health, List, ListQuery, LoginToken, Metric,
     MqttUser, MqttUserCreated, NewPassword, NewUser, NextFCntDown, NodeInfo, Profile, QueueItem,
     QueueItems, RandomDevAddr, Tenant, TenantDetails, TenantListItem, TenantUser,
-    TenantUserDetails, TenantUserListItem, UnknownGateway, User, UserDetails, UserListItem,
+    TenantUserDetails, TenantUserListItem, UnknownGateway, User, UserCreated, UserDetails,
+    UserListItem,
     WatchPage,
 };
 
@@ -248,6 +249,8 @@ pub enum Outcome {
     TenantUser(TenantUserDetails),
     /// [`Operation::ListTenantUsers`]
     TenantUsers(List<TenantUserListItem>),
+    /// [`Operation::CreateUser`]
+    UserCreated(UserCreated),
     /// [`Operation::GetUser`]
     User(UserDetails),
     /// [`Operation::ListUsers`]

@@ -3,7 +3,9 @@
 use store::model::{PasswordHash, Tenant, TenantUser, User};
 use store::{Command, Id, Put};
 
-use super::desk::{Answer, Desk, checked_name, denied, holds, missing, page, text_of_password};
+use super::desk::{
+    Answer, Desk, WithHash, checked_name, denied, holds, missing, page, text_of_password,
+};
 use super::error::ApiError;
 use super::machine::checked_password;
 use super::operation::Outcome;
@@ -200,7 +202,6 @@ impl Desk<'_> {
     pub(super) fn create_user(&mut self, new: wire::NewUser) -> Result<Answer, ApiError> {
         self.need_admin()?;
         let id = self.new_id();
-        let password = checked_password(new.password)?;
         let user = User {
             id,
             email: checked_name("email", &new.user.email)?,
@@ -223,13 +224,20 @@ impl Desk<'_> {
             });
             rows.push(Command::SetTenantUser { tenant_id, user_id: id, rights });
         }
-        let then = Box::new(move |password| {
+        let then: WithHash = Box::new(move |password| {
             let value = User { password, ..user };
             let mut commands = vec![Command::PutUser(Put { must_exist: Some(false), value })];
             commands.extend(rows);
             commands
         });
-        Ok(Answer::Hash { password, then, outcome: created(id) })
+        let mut made = wire::UserCreated { id: id.to_string(), password: String::new() };
+        if new.password.is_empty() {
+            made.password = text_of_password(self.draw());
+            let verifier = PasswordHash::Sha256(digest(made.password.as_bytes()));
+            return Answer::done(then(verifier), Outcome::UserCreated(made));
+        }
+        let password = checked_password(new.password)?;
+        Ok(Answer::Hash { password, then, outcome: Outcome::UserCreated(made) })
     }
 
     /// A user whom the caller may look at: anybody for an administrator, else himself.

@@ -69,7 +69,7 @@ pub struct UserTenant {
 pub struct NewUser {
     /// The user.
     pub user: User,
-    /// His password, 8 to 128 characters.
+    /// His password, 8 to 128 characters; empty (ours): the server draws one and shows it once.
     pub password: String,
     /// His rights.
     pub tenants: Vec<UserTenant>,
@@ -78,6 +78,23 @@ pub struct NewUser {
 impl core::fmt::Debug for NewUser {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "NewUser({})", self.user.email)
+    }
+}
+
+/// A new user.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UserCreated {
+    /// UUID.
+    pub id: String,
+    /// Ours: the password if the server drew it; shown once.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub password: String,
+}
+
+impl core::fmt::Debug for UserCreated {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "UserCreated({})", self.id)
     }
 }
 

@@ -15,7 +15,7 @@ mod tenant;
 
 pub use account::{
     ApiKey, ApiKeyCreated, LoginToken, MqttUser, MqttUserCreated, NewPassword, NewUser, Profile,
-    ProfileTenant, User, UserDetails, UserListItem, UserTenant,
+    ProfileTenant, User, UserCreated, UserDetails, UserListItem, UserTenant,
 };
 pub use application::{Application, ApplicationDetails, ApplicationListItem};
 pub use device::{
