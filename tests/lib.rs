@@ -1,6 +1,7 @@
 //! What the integration tests share: a `tern` process on ports of its own, its command line, and
 //! waiting with a bound.
 
+pub mod loopback;
 pub mod process;
 
 pub use process::{Tern, eventually};
