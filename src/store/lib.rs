@@ -1,7 +1,19 @@
 //! Replicated truth: [`Command`] goes through the log, [`State::apply`] changes the state, a
 //! [`Reply`] comes out.
 //!
-//! Apply sees neither clock nor dice nor key: same log, same state, byte for byte.
+//! Apply sees neither clock nor dice nor key: same log, same state, byte for byte. In the order of
+//! an entry's life:
+//!
+//! * [`encode_entry`], [`decode_entry`]: strict; what is not understood stops the node.
+//! * [`State::apply`]: answers ([`Reply`]), rows of the event log ([`EventRow`]) to be stored with
+//!   the fact that the entry is applied, and what the node must act upon ([`Change`]). A retried
+//!   request gets its first answer: frames from their device, all else from one ring.
+//! * `State`'s readers (`read.rs`): objects, lists, pages, sessions by address, client queues.
+//! * [`State::snapshot`], [`SnapshotBuilder`], [`State::state_hash`]: the whole state as pieces
+//!   from a cheap clone, while the log goes on. Rows of the event log travel beside it.
+//!
+//! What grows is bounded by name in [`limits`]; what is derived lives in `index.rs` and never
+//! leaves the node. Source: DESIGN 3, 4, 5, 7.
 
 mod apply;
 mod cbor_arc;

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use lorawan::{DevEui, JoinNonce};
+use mac::transition::{Confirmation, ItemFate};
 use mac::{DeviceSession, Sealed, SessionEpoch, transition};
 
+use super::rows::Rows;
 use super::{Applied, Change, Decision, check_put};
 use crate::index::DeviceTraits;
 use crate::limits::RETIRED_MAX;
-use crate::model::{Device, DeviceKeys, ItemState};
+use crate::model::{Device, DeviceKeys, ItemState, QueueItem};
 use crate::state::RetiredNumbers;
-use crate::{Id, Put, Refusal, Reply, State};
+use crate::{Event, Id, Put, Refusal, Reply, State};
 
 /// The first JoinNonce of a device: devices of 1.0.4 and 1.1 want each above the last, from 0 on.
 const FIRST_JOIN_NONCE: JoinNonce = JoinNonce(1);
@@ -156,7 +158,7 @@ impl State {
         let flush = self.device_profiles.get(&profile).is_some_and(|p| p.flush_queue_on_activate);
         self.retire_sessions(dev_eui);
         let retired = self.retired.get(&(dev_eui, given.dev_addr)).copied();
-        self.change_device(dev_eui, |device| {
+        let lost = self.change_device(dev_eui, |device| {
             let epoch = SessionEpoch(device.last_epoch.0.saturating_add(1));
             let earlier = [device.session.take(), device.pending_session.take()];
             let mut session = transition::install(given.clone(), epoch, earlier.iter().flatten());
@@ -165,8 +167,9 @@ impl State {
             }
             device.last_epoch = epoch;
             device.session = Some(session);
-            begin_anew(device, flush);
+            end_flights(device, flush)
         });
+        self.write_lost(dev_eui, lost.unwrap_or_default(), applied);
         applied.changes.push(Change::Device(dev_eui));
         applied.changes.push(Change::DeviceQueue(dev_eui));
         Ok(Reply::Done)
@@ -178,14 +181,29 @@ impl State {
             return Err(Refusal::NotFound(format!("activation of device {dev_eui}")));
         }
         self.retire_sessions(dev_eui);
-        self.change_device(dev_eui, |device| {
+        let lost = self.change_device(dev_eui, |device| {
             device.session = None;
             device.pending_session = None;
-            begin_anew(device, false);
+            end_flights(device, false)
         });
+        self.write_lost(dev_eui, lost.unwrap_or_default(), applied);
         applied.changes.push(Change::Device(dev_eui));
         applied.changes.push(Change::DeviceQueue(dev_eui));
         Ok(Reply::Done)
+    }
+
+    /// Tells applications of confirmed items that nobody will acknowledge any more.
+    fn write_lost(&mut self, dev_eui: DevEui, lost: Vec<Confirmation>, applied: &mut Applied) {
+        let Some(device) = self.devices.get(&dev_eui).filter(|_| !lost.is_empty()).cloned() else {
+            return;
+        };
+        let time = self.time();
+        let mut rows = Rows::of(self, applied, &device);
+        for Confirmation { item_id, f_cnt_down, .. } in lost {
+            let (source, queue_item_id) = (rows.moment(), Id(item_id));
+            let event = Event::Ack { queue_item_id, acknowledged: false, f_cnt_down };
+            rows.write(&source, time, event);
+        }
     }
 
     /// Remembers the downlink numbers of a device's personalised session: its keys may come again.
@@ -282,18 +300,26 @@ fn blank(value: &Device, last_epoch: SessionEpoch) -> Device {
     }
 }
 
-/// What a new activation means for the queue: nothing is in flight any more. A confirmed item waits
-/// anew; an unconfirmed one that was handed out may have been sent and is done; what the
-/// application encrypted for the old session is worthless.
+/// What the end of a session means for the queue: nothing is in flight any more. An unconfirmed
+/// item that was handed out may have been sent and is done; a confirmed one is lost, as after any
+/// missing acknowledgement; what the application encrypted for that session is worthless.
 ///
-/// * `flush`: drop everything.
-pub(super) fn begin_anew(device: &mut Device, flush: bool) {
-    device.queue.retain_mut(|item| {
-        let waits = item.state == ItemState::Queued;
-        item.state = ItemState::Queued;
-        !flush && item.encrypted_f_cnt.is_none() && (waits || item.confirmed)
-    });
+/// * `flush`: drop what still waits, too.
+/// * Returns the confirmed items that were in flight.
+pub(super) fn end_flights(device: &mut Device, flush: bool) -> Vec<Confirmation> {
+    let mut lost = Vec::new();
+    for item in device.queue.iter().filter(|item| item.confirmed) {
+        let f_cnt_down = match item.state {
+            ItemState::Queued => continue,
+            ItemState::HandedOut => 0,
+            ItemState::AwaitsAck { f_cnt_down, .. } => f_cnt_down,
+        };
+        lost.push(Confirmation { item_id: item.id.0, fate: ItemFate::Lost, f_cnt_down });
+    }
+    let waits = |item: &QueueItem| item.state == ItemState::Queued && !flush;
+    device.queue.retain(|item| waits(item) && item.encrypted_f_cnt.is_none());
     if device.queue.is_empty() {
         device.queue = Vec::new();
     }
+    lost
 }

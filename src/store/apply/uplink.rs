@@ -11,7 +11,7 @@ use lorawan::{MacCommand as _, UplinkMacCommand};
 use mac::transition::{self, Confirmation, ItemFate};
 use mac::{AcceptUplink, EventSource, RECEPTIONS_MAX, RequestId, SessionEpoch, UplinkReply};
 
-use super::device::begin_anew;
+use super::device::end_flights;
 use super::downlink::item_view;
 use super::rows::Rows;
 use super::{Applied, Change};
@@ -148,15 +148,15 @@ fn accept(
     let commands: Vec<_> =
         UplinkMacCommand::walk(&uplink.mac_commands).map_while(Result::ok).collect();
     let outcome = transition::apply_mac_answers(session, &profile.mac, &commands, now);
-    let queue: Vec<_> = device.queue.iter().map(item_view).collect();
-    let settled = transition::confirm(session, &profile.mac, &queue, uplink.ack, now);
-    drop(queue);
     let dev_addr = session.dev_addr;
-    device.queue.retain(|item| settled.iter().all(|one| one.item_id != item.id.0));
-    if activates {
+    let settled = if activates {
         device.session = device.pending_session.take();
-        begin_anew(device, profile.flush_queue_on_activate);
-    }
+        end_flights(device, profile.flush_queue_on_activate)
+    } else {
+        let queue: Vec<_> = device.queue.iter().map(item_view).collect();
+        transition::confirm(session, &profile.mac, &queue, uplink.ack, now)
+    };
+    device.queue.retain(|item| settled.iter().all(|one| one.item_id != item.id.0));
     if device.queue.is_empty() {
         device.queue = Vec::new();
     }

@@ -327,11 +327,34 @@ fn a_join_counts_from_the_first_uplink_on() {
     let (reply, applied) = log.ask(accept(first));
     assert!(matches!(verdict(&reply), UplinkReply::Accepted { .. }));
     assert!(applied.changes.contains(&Change::Device(DEVICE)));
+    assert_eq!(kinds(&applied), ["ack", "up"]);
+    let Event::Ack { queue_item_id, acknowledged, .. } = applied.rows[0].event else { panic!() };
+    assert_eq!((queue_item_id, acknowledged), (id(1), false), "in flight when its session ended");
+    assert_eq!(log.device().queue.iter().map(|item| item.id).collect::<Vec<_>>(), [id(2)]);
     assert_eq!(log.session().epoch, SessionEpoch(2));
     assert!(log.device().pending_session.is_none());
     assert_eq!(log.state.sessions_by_addr(ADDRESS).count(), 1);
     let (reply, _) = log.ask(accept(uplink(9)));
     assert_eq!(verdict(&reply), &UplinkReply::Gone, "the old session has ended");
+}
+
+#[test]
+fn an_activation_may_empty_the_queue_and_ends_what_was_in_flight() {
+    let mut log = Log::with_session();
+    log.ask(accept(uplink(8)));
+    for (number, confirmed) in [(1, true), (2, false)] {
+        log.done(enqueue(item(number, confirmed, 3)));
+    }
+    log.done(enqueue(QueueItem { encrypted_f_cnt: Some(9), ..item(3, false, 3) }));
+    plan(&mut log);
+    let mut emptying = profile(PROFILE, Some(TENANT), "profile");
+    let applied = log.done(activate(ADDRESS, 0));
+    assert_eq!(kinds(&applied), ["ack"]);
+    assert_eq!(log.device().queue.iter().map(|item| item.id).collect::<Vec<_>>(), [id(2)]);
+    emptying.flush_queue_on_activate = true;
+    log.done(Command::PutDeviceProfile(change(emptying)));
+    assert_eq!(kinds(&log.done(activate(ADDRESS, 0))), [""; 0]);
+    assert_eq!(log.device().queue, []);
 }
 
 #[test]
