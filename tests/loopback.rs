@@ -64,7 +64,8 @@ impl Loopback {
     }
 
     fn provision(&mut self) {
-        let tenants = self.call(Operation::ListTenants(ListQuery::default()));
+        let tenants =
+            self.call(Operation::ListTenants(ListQuery { limit: 10, ..ListQuery::default() }));
         let Ok(Outcome::Tenants(tenants)) = tenants else { panic!("{tenants:?}") };
         let tenant_id = tenants.result[0].id.clone();
         let name = || "bench".to_owned();

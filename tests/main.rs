@@ -1,4 +1,5 @@
 //! One test binary; each module is one subject.
 
 mod fuzz_replay;
+mod story;
 mod tidy;

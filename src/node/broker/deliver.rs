@@ -310,9 +310,6 @@ fn took(client: &mut Client, place: Option<u64>, now: Instant) {
 
 /// Treats a message that cannot be sent as delivered. Source: MQTT 5.0 §3.1.2.11.4.
 fn forget(client: &mut Client, id: mqtt::PacketId, now: Instant) {
-    let released = match client.session.handle_puback(id) {
-        Ok(held) => Some(held),
-        Err(_) => client.session.handle_pubrec(id, mqtt::ReasonCode::UnspecifiedError).released,
-    };
+    let released = client.session.abandon(id);
     took(client, released.and_then(|held| held.place), now);
 }
