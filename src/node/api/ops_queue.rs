@@ -190,12 +190,10 @@ impl Desk<'_> {
         let (is_pending, f_cnt_down) = (given.item.is_pending, given.item.f_cnt_down);
         let since: WallTime = given.sent_at.unwrap_or(self.view.now.wall);
         let mut item = self.item_of_wire(given.item)?;
+        // Told to wait for the device's ACK it waits, of whatever kind it is: elsewhere a sent item is
+        // kept for no other reason.
         if is_pending {
-            item.state = if item.confirmed {
-                ItemState::AwaitsAck { f_cnt_down, since }
-            } else {
-                ItemState::HandedOut
-            };
+            item.state = ItemState::AwaitsAck { f_cnt_down, since };
         }
         Ok(item)
     }
