@@ -75,8 +75,7 @@ impl Out {
         if self.json {
             return self.line(&answer.to_string());
         }
-        let mut rows = Vec::new();
-        flatten("", answer, &mut rows);
+        let rows = fields_of(answer);
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, text) in rows {
             self.line(&format!("{name:<width$}  {text}"))?;
@@ -118,6 +117,28 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{FFFD}' } else { letter }).collect()
 }
 
+/// The fields of an answer by name. An object wrapped in its own name beside its times is what was
+/// asked for: its name says nothing.
+fn fields_of(answer: &Value) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let fields = answer.as_object().map(|fields| fields.iter().collect::<Vec<_>>());
+    for (name, value) in fields.unwrap_or_default() {
+        let is_wrapper = matches!(
+            name.as_str(),
+            "tenant"
+                | "user"
+                | "application"
+                | "deviceProfile"
+                | "device"
+                | "deviceKeys"
+                | "deviceActivation"
+                | "gateway"
+        );
+        flatten(if is_wrapper { "" } else { name }, value, &mut rows);
+    }
+    rows
+}
+
 fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     let join = |name: &str| match prefix {
         "" => name.to_owned(),
@@ -125,14 +146,8 @@ fn flatten(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     };
     match value {
         Value::Object(fields) => {
-            // The object wrapped in its own name is what is asked; its name says nothing.
             for (name, value) in fields {
-                let is_wrapper = prefix.is_empty() && value.is_object() && fields.len() > 1;
-                if is_wrapper {
-                    flatten("", value, rows)
-                } else {
-                    flatten(&join(name), value, rows)
-                }
+                flatten(&join(name), value, rows);
             }
         }
         Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
@@ -163,15 +178,14 @@ mod tests {
             json!({"name": "longer\u{1b}[2J", "on": false, "inner": {}}),
         ];
         let lines = table(&[("NAME", "/name"), ("ON", "/on"), ("N", "/inner/n")], &items);
-        let expected = ["NAME         ON   N", "a            yes  5", "longer\u{FFFD}[2J  no   -"];
+        let expected = ["NAME        ON   N", "a           yes  5", "longer\u{FFFD}[2J  no   -"];
         assert_eq!(lines, expected);
     }
 
     #[test]
     fn an_object_is_flattened() {
-        let mut rows = Vec::new();
         let answer = json!({"device": {"devEui": "1", "tags": {"a": "b"}}, "createdAt": null});
-        flatten("", &answer, &mut rows);
+        let rows = fields_of(&answer);
         let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         assert_eq!(rows, [pair("createdAt", "-"), pair("devEui", "1"), pair("tags.a", "b")]);
     }

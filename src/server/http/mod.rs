@@ -17,3 +17,6 @@ mod table;
 mod table_own;
 
 pub use listen::{HttpError, HttpServer, HttpSettings};
+
+#[cfg(test)]
+mod tests;
