@@ -3,7 +3,9 @@
 //! * [`runtime`] is openraft's `AsyncRuntime` on madsim's executor, with channels of our own;
 //! * [`net`], [`disk`] and [`clocks`] are the machine room: what a node sees of the world;
 //! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
-//! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold.
+//! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold;
+//! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
+//! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
 //!
 //! Run it with `cargo sim scenarios/first_light.toml --seed 7`.
 
@@ -14,6 +16,8 @@ compile_error!(
      overrides the alias of .cargo/config.toml: unset it and try again"
 );
 
+#[cfg(madsim)]
+pub mod cli;
 #[cfg(madsim)]
 pub mod clocks;
 #[cfg(madsim)]
@@ -36,3 +40,5 @@ pub mod runtime;
 pub mod scenario;
 #[cfg(madsim)]
 pub mod trace;
+#[cfg(madsim)]
+pub mod world;

@@ -3,5 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    #[cfg(madsim)]
+    return sim::cli::main();
+    #[cfg(not(madsim))]
+    ExitCode::FAILURE
 }

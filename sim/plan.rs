@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use crate::dice::{Dice, Seed};
-use crate::scenario::{Fault, FaultKind, Scenario, SpanRange};
+use crate::scenario::{Fault, FaultKind, Promise, Scenario, SpanRange};
+
+/// How soon after a promise an aimed fault strikes.
+const AIM: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(2);
 
 /// How long a fault lasts that does not say.
 const LASTS: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(3);
@@ -43,6 +46,15 @@ pub struct Planned {
     pub at: Duration,
     /// What to do.
     pub action: Action,
+    /// What to wait for first, and how long to wait after it. What is planned later moves on by
+    /// the time this takes.
+    pub after: Option<(Promise, Duration)>,
+}
+
+impl Planned {
+    fn at(at: Duration, action: Action) -> Self {
+        Self { at, action, after: None }
+    }
 }
 
 /// Everything that goes wrong in the run of one seed, in order of time.
@@ -67,6 +79,7 @@ fn draw(place: usize, fault: &Fault, seed: Seed) -> Vec<Planned> {
 
 fn draw_once(fault: &Fault, dice: &mut Dice) -> Vec<Planned> {
     let at = fault.at.draw(dice);
+    let aim = dice.between(&AIM);
     let lasts = fault.lasts.as_ref().unwrap_or(&SpanRange(LASTS)).draw(dice);
     let node = fault.node.clone().unwrap_or_default();
     let (from, to) = (fault.from.clone().unwrap_or_default(), fault.to.clone().unwrap_or_default());
@@ -90,8 +103,10 @@ fn draw_once(fault: &Fault, dice: &mut Dice) -> Vec<Planned> {
             (Action::DriftClock(node.clone(), ppm), Some(Action::DriftClock(node, 0)))
         }
     };
-    let end = end.map(|action| Planned { at: at + lasts, action });
-    [Some(Planned { at, action: begin }), end].into_iter().flatten().collect()
+    let after = fault.after.map(|promise| (promise, aim));
+    let begin = Planned { after, ..Planned::at(at, begin) };
+    let end = end.map(|action| Planned::at(at + lasts, action));
+    [Some(begin), end].into_iter().flatten().collect()
 }
 
 fn both_ways(
@@ -115,9 +130,9 @@ fn both_ways(
     let mut planned = Vec::new();
     for (at, action) in [(at, there.0), (at + lasts, there.1)] {
         if fault.both != Some(false) {
-            planned.push(Planned { at, action: back(&action) });
+            planned.push(Planned::at(at, back(&action)));
         }
-        planned.push(Planned { at, action });
+        planned.push(Planned::at(at, action));
     }
     planned
 }
@@ -157,6 +172,17 @@ mod tests {
         assert_eq!(planned.iter().filter(cuts).count(), 3);
         assert_eq!(planned.iter().filter(starts).count(), 3);
         assert!(planned.is_sorted_by_key(|planned| planned.at));
+    }
+
+    #[test]
+    fn an_aimed_fault_waits_for_its_promise_and_its_end_does_not() {
+        let aimed = TWO_FAULTS.replace("times = 3", "after = \"delivery\"");
+        let planned = of(&aimed, 7);
+        let waits =
+            |p: &&Planned| matches!(p.after, Some((Promise::Delivery, aim)) if aim < AIM.end);
+        let waiting: Vec<_> = planned.iter().filter(waits).collect();
+        assert_eq!(waiting.len(), 1);
+        assert_eq!(waiting[0].action, Action::PowerCut("n1".to_owned()));
     }
 
     #[test]

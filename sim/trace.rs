@@ -4,6 +4,7 @@
 //! which moves with every task the executor polls, so the hash notices a difference in scheduling
 //! too. Nothing of the machine enters: no wall time, no address, no task number.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -26,7 +27,27 @@ pub struct Trace {
     hash: Sha256,
     events: u64,
     format: Format,
+    lanes: Lanes,
     out: Box<dyn Write + Send>,
+}
+
+/// Whose lines are shown; the hash counts all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Lanes {
+    /// Everybody's.
+    #[default]
+    All,
+    /// These.
+    Only(BTreeSet<String>),
+}
+
+impl Lanes {
+    fn shows(&self, lane: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(lanes) => lanes.contains(lane),
+        }
+    }
 }
 
 impl std::fmt::Debug for Trace {
@@ -38,7 +59,14 @@ impl std::fmt::Debug for Trace {
 impl Trace {
     /// An empty record that writes its lines to `out`.
     pub fn new(format: Format, out: Box<dyn Write + Send>) -> Self {
-        Self { hash: Sha256::new(), events: 0, format, out }
+        Self { hash: Sha256::new(), events: 0, format, lanes: Lanes::All, out }
+    }
+
+    /// Shows the lines of these lanes alone.
+    #[must_use]
+    pub fn only(mut self, lanes: Lanes) -> Self {
+        self.lanes = lanes;
+        self
     }
 
     /// Records one event.
@@ -54,6 +82,9 @@ impl Trace {
             self.hash.update((part.len() as u64).to_le_bytes());
             self.hash.update(part);
         }
+        if !self.lanes.shows(lane) {
+            return Ok(());
+        }
         match self.format {
             Format::Silent => Ok(()),
             Format::Text => {
@@ -66,6 +97,21 @@ impl Trace {
                 writeln!(self.out, "{line}")
             }
         }
+    }
+
+    /// Records bytes that have no line of their own: the hash alone notices them.
+    pub fn absorb(&mut self, at: Duration, lane: &str, bytes: &[u8]) {
+        self.hash.update(at.as_nanos().to_le_bytes());
+        for part in [lane.as_bytes(), bytes] {
+            self.hash.update((part.len() as u64).to_le_bytes());
+            self.hash.update(part);
+        }
+    }
+
+    /// Writes out what waits.
+    pub fn flush(&mut self) {
+        // A closed pipe ends the output, not the run.
+        let _ = self.out.flush();
     }
 
     /// Events so far.

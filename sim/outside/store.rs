@@ -32,6 +32,23 @@ pub enum Bug {
     AckBeforeFsync,
 }
 
+impl Bug {
+    /// Every bug that can be planted in this build.
+    pub const ALL: &[Self] = &[
+        #[cfg(any(test, feature = "sabotage"))]
+        Self::AckBeforeFsync,
+    ];
+
+    /// As the command line calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            #[cfg(any(test, feature = "sabotage"))]
+            Self::AckBeforeFsync => "ack-before-fsync",
+        }
+    }
+}
+
 impl Medium for Disk {
     fn exists(&self) -> io::Result<bool> {
         Ok(Self::exists(self, FILE))

@@ -166,6 +166,9 @@ fn check_fault(scenario: &Scenario, fault: &Fault) -> Result<(), String> {
     needs(fault.node.is_some(), "node", !cut)?;
     needs(fault.from.is_some(), "from", cut)?;
     needs(fault.to.is_some(), "to", cut)?;
+    if !matches!(kind, FaultKind::PowerCut | FaultKind::Kill) {
+        needs(fault.after.is_some(), "after", false)?;
+    }
     needs(fault.by.is_some(), "by", kind == FaultKind::ClockJump)?;
     needs(fault.ppm.is_some(), "ppm", kind == FaultKind::ClockDrift)?;
     if !cut {
@@ -272,6 +275,10 @@ mod tests {
             ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s..61s\"", "after the run's 60s"),
             ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\nppm = 3", "`ppm` means nothing"),
             ("kind = \"cut\"\nfrom = \"gw1\"\nat = \"1s\"", "`to` is missing"),
+            (
+                "kind = \"disk_full\"\nnode = \"n1\"\nat = \"1s\"\nafter = \"ack\"",
+                "`after` means nothing",
+            ),
             ("kind = \"cut\"\nfrom = \"gw1\"\nto = \"gw1\"\nat = \"1s\"", "the same host"),
             ("kind = \"clock_jump\"\nnode = \"n1\"\nat = \"1s\"", "`by` is missing"),
             ("kind = \"clock_drift\"\nnode = \"n1\"\nat = \"1s\"\nppm = 600000", "500000 at most"),

@@ -194,6 +194,18 @@ pub enum FaultKind {
     ClockDrift,
 }
 
+/// What a node may have promised just before a fault strikes.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+pub enum Promise {
+    /// A client was given an uplink event.
+    Delivery,
+    /// An acknowledgement left for a gateway.
+    Ack,
+    /// A join-accept left for a gateway.
+    JoinAccept,
+}
+
 /// `[[fault]]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -210,6 +222,9 @@ pub struct Fault {
     pub both: Option<bool>,
     /// When; a range is drawn for each seed.
     pub at: SpanRange,
+    /// Aimed: from `at` on it waits for such a promise (30 s at most), and strikes within 2 ms of
+    /// it. `power_cut` and `kill` only.
+    pub after: Option<Promise>,
     /// Whether it happens at all, drawn for each seed (default 1: always).
     pub chance: Option<Share>,
     /// How often, each at a moment of its own (1 to 1,000; default 1).

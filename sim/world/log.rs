@@ -1,0 +1,132 @@
+//! Event JSON back into what the invariants compare, and an auditor who reads along.
+//!
+//! The auditor reads the event log from its beginning after each boot, and goes on reading: a row
+//! that was ever seen must stay what it was, whatever happens to the node.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use lorawan::{DevAddr, DevEui};
+use node::api::wire::EventItem;
+use serde_json::Value;
+
+use super::machine::Machine;
+use super::operator::Operator;
+use super::record::Record;
+use crate::oracle::{Event, Fact, Reading};
+use crate::runtime::sleep_virtual;
+
+/// How often the auditor reads.
+const AUDIT_EVERY: Duration = Duration::from_secs(5);
+
+fn text<'a>(body: &'a Value, path: &str) -> Result<&'a str, String> {
+    let value = body.pointer(path).and_then(Value::as_str);
+    value.ok_or_else(|| format!("no text at {path} in {body}"))
+}
+
+fn number(body: &Value, path: &str) -> Result<u64, String> {
+    match body.pointer(path) {
+        // The field's JSON leaves zeros out.
+        None => Ok(0),
+        Some(value) => value.as_u64().ok_or_else(|| format!("no number at {path} in {body}")),
+    }
+}
+
+fn parsed<T>(body: &Value, path: &str) -> Result<T, String>
+where
+    T: FromStr<Err = lorawan::ParseIdError>,
+{
+    text(body, path)?.parse().map_err(|error: lorawan::ParseIdError| error.to_string())
+}
+
+/// Device, address and identity of a join event.
+fn activation(body: &Value) -> Result<(DevEui, DevAddr, &str), String> {
+    let dev_eui = parsed(body, "/deviceInfo/devEui")?;
+    Ok((dev_eui, parsed(body, "/devAddr")?, text(body, "/deduplicationId")?))
+}
+
+/// An uplink event out of its JSON.
+///
+/// Errors: the field that is missing or has the wrong type.
+pub(super) fn uplink(body: &Value) -> Result<Event, String> {
+    let device: DevEui = parsed(body, "/deviceInfo/devEui")?;
+    let dev_addr: DevAddr = parsed(body, "/devAddr")?;
+    let data = body.pointer("/data").and_then(Value::as_str).unwrap_or_default();
+    let payload = STANDARD.decode(data).map_err(|error| error.to_string())?;
+    let f_port = u8::try_from(number(body, "/fPort")?).map_err(|error| error.to_string())?;
+    let f_cnt = u32::try_from(number(body, "/fCnt")?).map_err(|error| error.to_string())?;
+    let reading = Reading {
+        device,
+        dev_addr,
+        f_cnt,
+        f_port: (f_port > 0).then_some(f_port),
+        payload: Bytes::from(payload),
+    };
+    Ok(Event { id: text(body, "/deduplicationId")?.to_owned(), reading })
+}
+
+/// Turns rows of the event log into facts, in order, from the first row on.
+#[derive(Debug, Default)]
+pub(super) struct Auditor {
+    /// Sessions of each device so far: each join begins one.
+    epochs: BTreeMap<DevEui, u64>,
+    /// The last row seen.
+    pub(super) last: u64,
+}
+
+impl Auditor {
+    /// Takes the next row; returns the uplink in it, if it is one.
+    pub(super) fn take(&mut self, row: &EventItem, record: &Record) -> Option<Event> {
+        if row.sequence != self.last + 1 {
+            let text = format!("event row {} follows row {}", row.sequence, self.last);
+            record.violate("S6", text);
+        }
+        self.last = row.sequence;
+        match row.event.as_str() {
+            "up" => match uplink(&row.body) {
+                Ok(event) => {
+                    let session_epoch =
+                        self.epochs.get(&event.reading.device).copied().unwrap_or(0);
+                    let index = row.sequence;
+                    let line = format!("row {index}: up {}", event.reading.f_cnt);
+                    let fact = Fact::Accepted { index, session_epoch, event: event.clone() };
+                    record.fact("audit", &line, fact);
+                    return Some(event);
+                }
+                Err(why) => record.violate("S6", format!("row {}: {why}", row.sequence)),
+            },
+            "join" => match activation(&row.body) {
+                Ok((dev_eui, dev_addr, id)) => {
+                    *self.epochs.entry(dev_eui).or_default() += 1;
+                    record.activated(row.sequence, dev_eui, dev_addr, id);
+                }
+                Err(why) => record.violate("S4", format!("row {}: {why}", row.sequence)),
+            },
+            _ => {}
+        }
+        None
+    }
+}
+
+/// Reads along for ever.
+pub(super) async fn audit(machine: Machine, operator: Operator, record: Record) {
+    let mut boot = machine.boot_number();
+    let mut reading = Auditor::default();
+    loop {
+        sleep_virtual(AUDIT_EVERY).await;
+        if boot != machine.boot_number() {
+            boot = machine.boot_number();
+            reading = Auditor::default();
+        }
+        let Ok(rows) = operator.events(reading.last).await else { continue };
+        if boot == machine.boot_number() {
+            for row in &rows {
+                reading.take(row, &record);
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! A machine with a node on it: boots it, cuts its power, kills it, and notices when it fails.
+//!
+//! The disk and the outside belong to the machine and outlive every boot. A node that says that it
+//! cannot go on is started again, as a supervisor would; unless a fault has asked for it, that is
+//! a violation all the same.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use host::service::{self, Settings};
+use lorawan::NetId;
+use mac::MacConfig;
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+use node::api::ApiSettings;
+use node::api::wire::{Listen, NodeInfo};
+use node::broker::BrokerConfig;
+use node::vault::Vault;
+use node::{Config, Founding};
+use store::model::{PasswordHash, Tenant, User};
+use store::{Id, NodeId as RaftId};
+
+use super::mote::region;
+use super::record::Record;
+use crate::clocks::Clocks;
+use crate::dice::Seed;
+use crate::disk::Disk;
+use crate::net::{Death, Net};
+use crate::outside::{Bug, Outside, Store};
+use crate::runtime::{held, sleep_virtual};
+use crate::scenario::Scenario;
+
+/// Where nodes take gateways.
+pub(super) const PORT_GATEWAYS: u16 = 1_700;
+/// Where nodes take MQTT clients.
+pub(super) const PORT_MQTT: u16 = 1_883;
+/// Pause before a node that failed is started again.
+const SUPERVISOR_PAUSE: Duration = Duration::from_secs(2);
+/// How often the supervisor looks.
+const SUPERVISOR_LOOKS: Duration = Duration::from_millis(500);
+/// Snapshots come often, so that a run of minutes has some.
+const SNAPSHOT_ENTRIES: u64 = 150;
+/// Entries kept behind one.
+const KEEP_ENTRIES: u64 = 20;
+
+/// The way to a node.
+pub(super) type NodeHandle = service::Handle<Outside>;
+
+#[derive(Default)]
+struct Boot {
+    up: bool,
+    number: u32,
+    handle: Option<NodeHandle>,
+    failed: bool,
+    /// Failures that faults have asked for and that have not come yet.
+    excused: u32,
+}
+
+struct Inner {
+    name: String,
+    id: NodeId,
+    address: IpAddr,
+    scenario: Scenario,
+    seed: Seed,
+    disk: Disk,
+    outside: Outside,
+    bug: Bug,
+    record: Record,
+    boot: Mutex<Boot>,
+}
+
+/// A machine. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Machine(Arc<Inner>);
+
+impl Machine {
+    /// The machine number `place` (from 0), switched off.
+    pub(super) fn new(
+        scenario: &Scenario,
+        seed: Seed,
+        place: u8,
+        bug: Bug,
+        record: &Record,
+    ) -> Self {
+        let name = format!("n{}", place + 1);
+        let id = Handle::current().create_node().name(name.clone()).build().id();
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, place + 1));
+        Net::current().attach(id, address);
+        Self(Arc::new(Inner {
+            disk: Disk::new(seed, &name, scenario.disk.speed()),
+            outside: Outside::new(seed, id, &name),
+            name,
+            id,
+            address,
+            scenario: scenario.clone(),
+            seed,
+            bug,
+            record: record.clone(),
+            boot: Mutex::default(),
+        }))
+    }
+
+    /// As scenarios call it.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its host on the network.
+    pub(super) fn id(&self) -> NodeId {
+        self.0.id
+    }
+
+    /// Its disk.
+    pub(super) fn disk(&self) -> &Disk {
+        &self.0.disk
+    }
+
+    /// Where one of its ports is.
+    pub(super) fn socket(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.0.address, port)
+    }
+
+    /// The way to the node, while one runs.
+    pub(super) fn node(&self) -> Option<NodeHandle> {
+        held(&self.0.boot).handle.clone()
+    }
+
+    /// Which boot this is, from 1.
+    pub(super) fn boot_number(&self) -> u32 {
+        held(&self.0.boot).number
+    }
+
+    /// The next failure has a reason.
+    pub(super) fn excuse(&self) {
+        held(&self.0.boot).excused += 1;
+    }
+
+    /// Starts the node, if it is not running.
+    pub(super) fn start(&self) {
+        let number = {
+            let mut boot = held(&self.0.boot);
+            if boot.up {
+                return;
+            }
+            boot.up = true;
+            boot.failed = false;
+            boot.number += 1;
+            boot.number
+        };
+        let inner = &self.0;
+        inner.record.note(&inner.name, &format!("boot {number}"));
+        let handle = Handle::current();
+        if number > 1 {
+            inner.record.count(|counts| counts.restarts += 1);
+            handle.restart(inner.id);
+        }
+        let machine = self.clone();
+        let node = handle.get_node(inner.id).expect("the machine was built with its node");
+        node.spawn(async move { machine.run().await });
+    }
+
+    async fn run(self) {
+        let inner = &self.0;
+        let started = async {
+            let disk = Store::open(inner.disk.clone(), inner.bug).await;
+            let disk = disk.map_err(|error| error.to_string())?;
+            let settings = settings(&inner.scenario, inner.seed, inner.address);
+            let started = service::start(inner.outside.clone(), disk, settings).await;
+            started.map_err(|error| error.to_string())
+        };
+        let text = match started.await {
+            Ok(handle) => {
+                held(&inner.boot).handle = Some(handle.clone());
+                handle.failed().await
+            }
+            Err(text) => format!("does not start: {text}"),
+        };
+        let excused = {
+            let mut boot = held(&inner.boot);
+            boot.failed = true;
+            boot.handle = None;
+            let excused = boot.excused > 0;
+            boot.excused = boot.excused.saturating_sub(1);
+            excused
+        };
+        inner.record.note(&inner.name, &format!("failed: {text}"));
+        if !excused {
+            inner.record.violate("S22", format!("{} failed without a reason: {text}", inner.name));
+        }
+    }
+
+    /// Starts the node again when it has failed.
+    pub(super) async fn supervise(self) {
+        loop {
+            sleep_virtual(SUPERVISOR_LOOKS).await;
+            if held(&self.0.boot).failed {
+                sleep_virtual(SUPERVISOR_PAUSE).await;
+                self.kill();
+                self.start();
+            }
+        }
+    }
+
+    /// Cuts the machine's power, if it is on.
+    pub(super) fn power_cut(&self) {
+        if held(&self.0.boot).up {
+            self.0.record.note(&self.0.name, "power cut");
+            // Before the tasks die, or destructors would write to a disk without power.
+            self.0.disk.power_cut();
+            self.end();
+        }
+    }
+
+    /// Kills the process, if it runs.
+    pub(super) fn kill(&self) {
+        if held(&self.0.boot).up {
+            self.0.record.note(&self.0.name, "killed");
+            self.0.disk.process_died();
+            Net::current().announce_death(self.0.id, Death::Process);
+            self.end();
+        }
+    }
+
+    fn end(&self) {
+        Handle::current().kill(self.0.id);
+        let handle = {
+            let mut boot = held(&self.0.boot);
+            boot.up = false;
+            boot.failed = false;
+            boot.handle.take()
+        };
+        drop(handle);
+    }
+
+    /// Moves its wall clock.
+    pub(super) fn jump(&self, micros: i64) {
+        self.0.record.note(&self.0.name, &format!("clock jumps by {micros} us"));
+        Clocks::current().jump(self.0.id, micros);
+    }
+
+    /// Sets the rate of its clocks.
+    pub(super) fn drift(&self, ppm: i32) {
+        self.0.record.note(&self.0.name, &format!("clock drifts by {ppm} ppm"));
+        Clocks::current().drift(self.0.id, ppm);
+    }
+}
+
+/// The same for every boot: a vault that forgot its key could not open its log.
+fn settings(scenario: &Scenario, seed: Seed, address: IpAddr) -> Settings {
+    let net_id = NetId::default();
+    let raft_id = RaftId(1);
+    let region = region(scenario).name.to_owned();
+    let mut mac = MacConfig::new(raft_id, net_id);
+    mac.dedup = scenario.nodes.deduplication.0;
+    let id = |name: &str| {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&seed.bytes(name)[..16]);
+        Id::from_random(bytes)
+    };
+    let admin = User {
+        id: id("admin"),
+        email: "admin".to_owned(),
+        note: String::new(),
+        is_admin: true,
+        is_active: true,
+        password: PasswordHash::Sha256(seed.bytes("admin password")),
+        generation: 0,
+        created_at: clock::WallTime::UNIX_EPOCH,
+        updated_at: clock::WallTime::UNIX_EPOCH,
+    };
+    let tenant = Tenant {
+        id: id("tenant"),
+        name: super::operator::TENANT.to_owned(),
+        can_have_gateways: true,
+        ..Tenant::default()
+    };
+    let info = NodeInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node_id: raft_id.0,
+        region: region.clone(),
+        listen: Listen { mqtt_port: PORT_MQTT, ..Listen::default() },
+        ..NodeInfo::default()
+    };
+    Settings {
+        gateways: vec![SocketAddr::new(address, PORT_GATEWAYS)],
+        mqtt: vec![SocketAddr::new(address, PORT_MQTT)],
+        connections_max: 1_000,
+        node: Config {
+            node: raft_id,
+            vault: Vault::new(1, &seed.bytes("vault")),
+            listeners: 1,
+            mac,
+            broker: BrokerConfig::new(raft_id),
+            api: ApiSettings { region, channels: None, net_id, mqtt_port: PORT_MQTT },
+            founding: Founding { cluster_name: "sim".to_owned(), admin, tenant },
+            info,
+        },
+        raft: host::raft::Settings {
+            snapshot_entries: SNAPSHOT_ENTRIES,
+            keep_entries: KEEP_ENTRIES,
+            ..host::raft::Settings::default()
+        },
+    }
+}

@@ -1,0 +1,200 @@
+//! Who runs the network: registers everything, queues downlinks, reads the event log.
+//!
+//! Calls are the node's own operations, as the socket on its host would make them. An answer that
+//! does not come is *unknown*: nothing that may have been done is asked for twice.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lorawan::{DevEui, GatewayEui};
+use node::api::wire::{
+    self, Application, Device, DeviceKeys, DeviceProfile, EventItem, Gateway, MqttUser,
+};
+use node::api::{Credentials, EventFilter, Operation, Outcome};
+use openraft_rt::AsyncRuntime;
+
+use super::machine::Machine;
+use super::record::Record;
+use super::witness::Root;
+use crate::dice::Dice;
+use crate::runtime::{MadsimRuntime, sleep_virtual};
+
+/// The tenant the cluster is founded with.
+pub(super) const TENANT: &str = "home";
+/// The one application.
+const APPLICATION: &str = "meters";
+/// The one device profile.
+const PROFILE: &str = "class A";
+/// How long the operator waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Rows on one page of the event log.
+const PAGE: u32 = 500;
+/// Share of downlinks that ask for an acknowledgement.
+const CONFIRMED: f64 = 0.3;
+
+/// What an MQTT client needs to come in.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) user: String,
+    pub(super) password: String,
+    pub(super) filter: String,
+}
+
+/// The operator. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Operator {
+    machine: Machine,
+    record: Record,
+}
+
+impl Operator {
+    pub(super) fn new(machine: &Machine, record: &Record) -> Self {
+        Self { machine: machine.clone(), record: record.clone() }
+    }
+
+    /// One call, as the node's own host.
+    ///
+    /// Errors: in words; also when nobody answers in time, and then nobody knows what was done.
+    pub(super) async fn call(&self, operation: Operation) -> Result<Outcome, String> {
+        let node = self.machine.node().ok_or("the node is not running")?;
+        let call = node.call(Credentials::Local, operation);
+        match MadsimRuntime::timeout(PATIENCE, call).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err("no answer".to_owned()),
+        }
+    }
+
+    /// Waits until the node serves; false if it does not within `limit`.
+    pub(super) async fn ready_within(&self, limit: Duration) -> bool {
+        let ready = async {
+            while !matches!(
+                self.call(Operation::GetHealth).await,
+                Ok(Outcome::Health(wire::Health { ready: true, .. }))
+            ) {
+                sleep_virtual(Duration::from_millis(20)).await;
+            }
+        };
+        MadsimRuntime::timeout(limit, ready).await.is_ok()
+    }
+
+    /// Who the cluster is.
+    ///
+    /// Errors: the call that failed.
+    pub(super) async fn cluster(&self) -> Result<[u8; 16], String> {
+        let Outcome::Node(info) = self.call(Operation::GetNode).await? else {
+            return Err("the node was asked for, and something else came".to_owned());
+        };
+        let id: Result<store::Id, _> = info.cluster_id.parse();
+        id.map(|id| id.0).map_err(|error| error.to_string())
+    }
+
+    /// Registers all gateways and devices.
+    ///
+    /// Errors: the first refusal.
+    pub(super) async fn provision(
+        &self,
+        gateways: &[(String, GatewayEui)],
+        devices: &[(String, DevEui, Root)],
+    ) -> Result<(), String> {
+        let tenant_id = TENANT.to_owned();
+        let application = Application {
+            name: APPLICATION.to_owned(),
+            tenant_id: tenant_id.clone(),
+            ..Application::default()
+        };
+        self.call(Operation::CreateApplication(application)).await?;
+        let profile = DeviceProfile {
+            name: PROFILE.to_owned(),
+            tenant_id: tenant_id.clone(),
+            supports_otaa: true,
+            ..DeviceProfile::default()
+        };
+        self.call(Operation::CreateDeviceProfile(Box::new(profile))).await?;
+        for (name, eui) in gateways {
+            let gateway = Gateway {
+                gateway_id: eui.to_string(),
+                name: name.clone(),
+                tenant_id: tenant_id.clone(),
+                ..Gateway::default()
+            };
+            self.call(Operation::CreateGateway(gateway)).await?;
+        }
+        for (name, dev_eui, root) in devices {
+            self.register(name, *dev_eui, root).await?;
+        }
+        Ok(())
+    }
+
+    async fn register(&self, name: &str, dev_eui: DevEui, root: &Root) -> Result<(), String> {
+        let device = Device {
+            dev_eui: dev_eui.to_string(),
+            name: name.to_owned(),
+            application_id: APPLICATION.to_owned(),
+            device_profile_id: PROFILE.to_owned(),
+            join_eui: root.join_eui.to_string(),
+            ..Device::default()
+        };
+        self.call(Operation::CreateDevice(device)).await?;
+        let key: String = root.app_key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        // Where the field's API keeps the AppKey of a 1.0.x device.
+        let keys =
+            DeviceKeys { dev_eui: dev_eui.to_string(), nwk_key: key, ..DeviceKeys::default() };
+        self.call(Operation::CreateDeviceKeys(keys)).await?;
+        self.record.introduce_device(dev_eui, root.clone());
+        Ok(())
+    }
+
+    /// Makes an account that sees the application's events.
+    ///
+    /// Errors: the refusal.
+    pub(super) async fn account(&self, name: &str) -> Result<Account, String> {
+        let user = MqttUser {
+            name: name.to_owned(),
+            application_id: APPLICATION.to_owned(),
+            ..MqttUser::default()
+        };
+        let Outcome::MqttUserCreated(made) = self.call(Operation::CreateMqttUser(user)).await?
+        else {
+            return Err("an account was asked for, and something else came".to_owned());
+        };
+        Ok(Account { user: made.name, password: made.password, filter: made.topic })
+    }
+
+    /// Queues a downlink with a payload that nobody else has. Asked for once.
+    pub(super) async fn enqueue(&self, dev_eui: DevEui, number: u32, dice: &mut Dice) {
+        let confirmed = dice.chance(CONFIRMED);
+        let payload = [&dev_eui.to_be_bytes()[6..], &number.to_be_bytes()].concat();
+        self.record.queues(dev_eui, &payload, confirmed);
+        let item = wire::QueueItem {
+            dev_eui: dev_eui.to_string(),
+            confirmed,
+            f_port: super::mote::PORT.into(),
+            data: STANDARD.encode(&payload),
+            ..wire::QueueItem::default()
+        };
+        let answer = self.call(Operation::Enqueue { item, flush: false }).await;
+        let told = answer.map_or_else(|error| error, |_| "queued".to_owned());
+        self.record.note("oper", &format!("downlink {number} for {dev_eui}: {told}"));
+    }
+
+    /// All rows of the event log above `after`, in order.
+    ///
+    /// Errors: the call that failed.
+    pub(super) async fn events(&self, after: u64) -> Result<Vec<EventItem>, String> {
+        let mut rows = Vec::new();
+        let mut from = after;
+        loop {
+            let filter = EventFilter { after: Some(from), limit: PAGE, ..EventFilter::default() };
+            let Outcome::Events(page) = self.call(Operation::ReadEvents(filter)).await? else {
+                return Err("events were asked for, and something else came".to_owned());
+            };
+            let full = page.events.len() >= PAGE as usize;
+            from = page.events.last().map_or(from, |row| row.sequence);
+            rows.extend(page.events);
+            if !full {
+                return Ok(rows);
+            }
+        }
+    }
+}

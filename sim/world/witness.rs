@@ -1,0 +1,227 @@
+//! Reads what nodes send to gateways, with the keys of the simulated devices.
+//!
+//! The witness remembers what each gateway has heard at which count of its counter. A downlink is
+//! for the window of an uplink: its `tmst` minus a whole number of seconds is the count at which
+//! that uplink ended, and so tells which reading an ACK bit acknowledges and which join-request a
+//! join-accept answers. Nothing here trusts a node, or a device's opinion.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use gateway::semtech::{Downward, TxTiming, Txpk, parse_downward};
+use lorawan::{
+    Aes, DataFrame, DevAddr, DevEui, DevNonce, EncryptedJoinAccept, Frame, GatewayEui, JoinEui,
+    Key, MicContext, SessionCiphers, SessionKeys, derive_session_1_0, fcnt_candidates,
+};
+
+use crate::oracle::{Ciphertext, Fact, Field, Reading};
+
+/// The longest delay of a window, in seconds: RX2 of 15 + 1.
+const WINDOW_MAX_S: u32 = 16;
+
+/// What a device was made with.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// The join server it names.
+    pub join_eui: JoinEui,
+    /// Its root key.
+    pub app_key: Key,
+}
+
+/// What a frame of a device carries, as the device means it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// A join-request.
+    Join {
+        /// Who asks.
+        dev_eui: DevEui,
+        /// With which nonce.
+        dev_nonce: DevNonce,
+    },
+    /// Data.
+    Data {
+        /// What it says.
+        reading: Reading,
+        /// Whether it asks for an acknowledgement.
+        confirmed: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Session {
+    device: DevEui,
+    keys: SessionKeys,
+    ciphers: SessionCiphers,
+    highest: Option<u32>,
+}
+
+/// What the witness knows.
+#[derive(Debug, Default)]
+pub struct Witness {
+    roots: BTreeMap<DevEui, Root>,
+    heard: BTreeMap<(GatewayEui, u32), Vec<Carried>>,
+    sessions: BTreeMap<DevAddr, Vec<Session>>,
+}
+
+/// A fact and the line that tells it.
+type Told = (String, Fact);
+
+impl Witness {
+    /// Makes a device known.
+    pub fn introduce(&mut self, dev_eui: DevEui, root: Root) {
+        self.roots.insert(dev_eui, root);
+    }
+
+    /// A gateway has heard a frame to its end.
+    pub fn heard(&mut self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
+        self.heard.entry((gateway, tmst)).or_default().push(carried.clone());
+    }
+
+    /// Reads a datagram for a gateway.
+    ///
+    /// Errors: a downlink that answers nothing anybody asked, or that no device's keys verify.
+    pub fn datagram(
+        &mut self,
+        gateway: GatewayEui,
+        datagram: &[u8],
+    ) -> Result<Option<Told>, String> {
+        match parse_downward(datagram) {
+            Ok(Downward::PullResp { txpk, .. }) => self.downlink(gateway, &txpk).map(Some),
+            Ok(Downward::PushAck { .. } | Downward::PullAck { .. }) => Ok(None),
+            Err(error) => Err(format!("unreadable datagram for gateway {gateway}: {error}")),
+        }
+    }
+
+    fn downlink(&mut self, gateway: GatewayEui, txpk: &Txpk) -> Result<Told, String> {
+        let TxTiming::Counter(tmst) = txpk.timing else {
+            return Err(format!("a class A downlink without its moment for gateway {gateway}"));
+        };
+        let frame = Frame::parse(&txpk.phy_payload);
+        match frame.map_err(|error| format!("no frame for gateway {gateway}: {error}"))? {
+            Frame::JoinAccept(accept) => self.join_accept(gateway, tmst, accept, txpk),
+            Frame::Data(data) => self.data(gateway, tmst, &data, txpk),
+            other @ (Frame::JoinRequest(_) | Frame::Rejoin(_) | Frame::Proprietary(_)) => {
+                Err(format!("a {:?} sent downwards to gateway {gateway}", other.mtype()))
+            }
+        }
+    }
+
+    /// What the gateway had heard at the start of the window that `tmst` opens.
+    fn asked(&self, gateway: GatewayEui, tmst: u32) -> impl Iterator<Item = &Carried> {
+        let begin = move |seconds: u32| tmst.wrapping_sub(seconds * 1_000_000);
+        (1..=WINDOW_MAX_S)
+            .filter_map(move |seconds| self.heard.get(&(gateway, begin(seconds))))
+            .flatten()
+    }
+
+    fn join_accept(
+        &mut self,
+        gateway: GatewayEui,
+        tmst: u32,
+        accept: EncryptedJoinAccept<'_>,
+        txpk: &Txpk,
+    ) -> Result<Told, String> {
+        let requests = self.asked(gateway, tmst).filter_map(|carried| match carried {
+            Carried::Join { dev_eui, dev_nonce } => Some((*dev_eui, *dev_nonce)),
+            Carried::Data { .. } => None,
+        });
+        let answered = requests.into_iter().find_map(|(dev_eui, dev_nonce)| {
+            let root = self.roots.get(&dev_eui)?;
+            let key = Aes::new(&root.app_key);
+            let plain = accept.decrypt(&key);
+            let fields = plain.verify_1_0(&key).then(|| plain.fields().ok()).flatten()?;
+            Some((dev_eui, dev_nonce, root.clone(), fields))
+        });
+        let Some((dev_eui, dev_nonce, root, fields)) = answered else {
+            return Err(format!("a join-accept for gateway {gateway} that answers no request"));
+        };
+        let keys = derive_session_1_0(&root.app_key, fields.join_nonce, fields.net_id, dev_nonce);
+        let sessions = self.sessions.entry(fields.dev_addr).or_default();
+        if !sessions.iter().any(|session| session.keys == keys) {
+            let ciphers = SessionCiphers::new(&keys);
+            sessions.push(Session { device: dev_eui, keys, ciphers, highest: None });
+        }
+        let text = format!(
+            "join-accept for {dev_eui} nonce {} through {gateway}: {}",
+            dev_nonce.0, fields.dev_addr
+        );
+        let fact = Fact::JoinAcceptHanded {
+            gateway,
+            join_eui: root.join_eui,
+            dev_eui,
+            dev_nonce,
+            bytes: txpk.phy_payload.clone(),
+        };
+        Ok((text, fact))
+    }
+
+    fn data(
+        &mut self,
+        gateway: GatewayEui,
+        tmst: u32,
+        data: &DataFrame<'_>,
+        txpk: &Txpk,
+    ) -> Result<Told, String> {
+        let dev_addr = data.dev_addr;
+        let sessions = self.sessions.get_mut(&dev_addr).into_iter().flatten();
+        let Some((session, f_cnt)) = sessions.into_iter().find_map(|session| {
+            let f_cnt = session.counter(data)?;
+            Some((session, f_cnt))
+        }) else {
+            return Err(format!("a downlink for {dev_addr} that no device's keys verify"));
+        };
+        session.highest = session.highest.max(Some(f_cnt));
+        let device = session.device;
+        let ciphertexts = session.ciphertexts(data, &txpk.phy_payload);
+        let acknowledges = if data.fctrl.ack {
+            Some(self.acknowledged(gateway, tmst, device).ok_or_else(|| {
+                format!("an ACK for {device} through {gateway} that fits no confirmed uplink")
+            })?)
+        } else {
+            None
+        };
+        let about = acknowledges.as_ref().map_or_else(String::new, |reading: &Reading| {
+            format!(", acknowledges up {}", reading.f_cnt)
+        });
+        let port = data.f_port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+        let text = format!("down {f_cnt} for {device} port {port} through {gateway}{about}");
+        let fact =
+            Fact::DownlinkHanded { gateway, device, dev_addr, f_cnt, ciphertexts, acknowledges };
+        Ok((text, fact))
+    }
+
+    fn acknowledged(&self, gateway: GatewayEui, tmst: u32, device: DevEui) -> Option<Reading> {
+        self.asked(gateway, tmst).find_map(|carried| match carried {
+            Carried::Data { reading, confirmed: true } if reading.device == device => {
+                Some(reading.clone())
+            }
+            Carried::Data { .. } | Carried::Join { .. } => None,
+        })
+    }
+}
+
+impl Session {
+    /// The whole counter, if this session's keys verify the frame.
+    fn counter(&self, data: &DataFrame<'_>) -> Option<u32> {
+        let context = MicContext { conf_fcnt: 0, tx_dr: 0, tx_ch: 0 };
+        let near = fcnt_candidates(self.highest, data.fcnt).ok()?;
+        let mut candidates = near.into_iter().chain([u32::from(data.fcnt)]);
+        candidates.find(|&f_cnt| self.ciphers.verify(data, f_cnt, context))
+    }
+
+    fn ciphertexts(&self, data: &DataFrame<'_>, phy_payload: &Bytes) -> Vec<Ciphertext> {
+        let (network, application) = match &self.keys {
+            SessionKeys::V1_0 { nwk_s_key, app_s_key } => (nwk_s_key, app_s_key),
+            SessionKeys::V1_1 { nwk_s_enc_key, app_s_key, .. } => (nwk_s_enc_key, app_s_key),
+        };
+        let frame =
+            Ciphertext { key: *network.expose(), field: Field::Frame, bytes: phy_payload.clone() };
+        let key = if data.f_port == Some(0) { network } else { application };
+        let payload = data.f_port.map(|_| Ciphertext {
+            key: *key.expose(),
+            field: Field::FrmPayload,
+            bytes: Bytes::copy_from_slice(data.frm_payload),
+        });
+        [Some(frame), payload].into_iter().flatten().collect()
+    }
+}
