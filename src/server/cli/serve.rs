@@ -96,7 +96,9 @@ fn runtime() -> Result<Runtime, CliError> {
 }
 
 fn start_logging(level: &str) -> Result<(), CliError> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level)
+    // The log's library tells each of its steps at INFO; whoever asks by name gets them.
+    let quiet = if level.contains("openraft") { "" } else { ",openraft=warn" };
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{level}{quiet}"))
         .map_err(|error| CliError::Usage(format!("log.level: {error}")))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
