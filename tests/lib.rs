@@ -3,5 +3,7 @@
 
 pub mod loopback;
 pub mod process;
+pub mod subscriber;
+pub mod traffic;
 
 pub use process::{Tern, eventually};

@@ -14,6 +14,14 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const UDP: [u16; 2] = [1700, 1680];
 const TCP: [u16; 2] = [1883, 8080];
 
+/// Nobody but this machine is served, and the disk is not kept for bad days.
+const LOOPBACK: [&str; 4] = [
+    "listen.gateways=127.0.0.1:1700, 127.0.0.1:1680",
+    "listen.mqtt=127.0.0.1:1883",
+    "listen.http=127.0.0.1:8080",
+    "storage.reserve=1MiB",
+];
+
 /// A server process; killed when dropped, its folder removed.
 #[derive(Debug)]
 pub struct Tern {
@@ -30,8 +38,13 @@ impl Tern {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut all = vec!["--region".to_owned(), region.to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        let mut tern =
-            Self { binary: binary.to_owned(), folder, offset: free_offset(), arguments: all, child: None };
+        let mut tern = Self {
+            binary: binary.to_owned(),
+            folder,
+            offset: free_offset(),
+            arguments: all,
+            child: None,
+        };
         tern.start_again();
         tern
     }
@@ -50,7 +63,8 @@ impl Tern {
             .arg("serve")
             .arg("--data")
             .arg(self.data())
-            .args(["--port-offset", &self.offset.to_string(), "--listen", "127.0.0.1"])
+            .args(["--port-offset", &self.offset.to_string()])
+            .args(LOOPBACK.iter().flat_map(|set| ["--set", set]))
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("one file, two names"))
@@ -183,11 +197,7 @@ fn free_offset() -> u16 {
 }
 
 /// Waits until `condition` gives a value; panics with `what` after `within`.
-pub fn eventually<T>(
-    what: &str,
-    within: Duration,
-    mut condition: impl FnMut() -> Option<T>,
-) -> T {
+pub fn eventually<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let since = Instant::now();
     loop {
         if let Some(value) = condition() {

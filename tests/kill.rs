@@ -1,0 +1,233 @@
+//! kill -9 under load: a real process, killed at random moments and started again on its folder.
+//!
+//! What was told to anybody must still be true: an event that was delivered, an uplink that was
+//! acknowledged, a number or a nonce that was used.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lorawan::{Aes, Frame};
+use mqtt::{ClientConfig, Version};
+use serde_json::Value;
+use tests::subscriber::{Delivery, Subscriber};
+use tests::traffic::{self, Ledger, Sent, Traffic, TrafficConfig};
+use tests::{Tern, eventually};
+
+const TRAFFIC: TrafficConfig = TrafficConfig {
+    devices: 20,
+    joiners: 4,
+    every: Duration::from_millis(4),
+    confirmed_each: 3,
+    join_each: 100,
+};
+/// How long a process lives, in milliseconds: from barely up to well under way.
+const LIVES_MS: std::ops::Range<u64> = 300..2_200;
+/// Join-requests replayed after each start.
+const REPLAYS: usize = 3;
+
+/// One event: topic and JSON, its keys in order.
+type Told = (String, String);
+
+fn told(topic: &str, body: &Value) -> Told {
+    (topic.to_owned(), body.to_string())
+}
+
+fn told_of(delivery: &Delivery) -> (Told, Value) {
+    let body: Value = serde_json::from_slice(&delivery.payload).expect("JSON");
+    (told(&delivery.topic, &body), body)
+}
+
+/// What a node publishes beside the log: refusals that no log decides.
+fn is_refusal(body: &Value) -> bool {
+    let codes = ["UPLINK_MIC", "UPLINK_F_CNT_RETRANSMISSION", "OTAA"];
+    body["code"].as_str().is_some_and(|code| codes.contains(&code))
+}
+
+fn provision(tern: &Tern) -> (String, String) {
+    tern.ok(&["application", "add", "load"]);
+    tern.ok(&["profile", "add", "load", "--mac-version", "1.0.3"]);
+    tern.ok(&["gateway", "add", traffic::GATEWAY, "--name", "roof"]);
+    let file = tern.data().join("devices.jsonl");
+    std::fs::write(&file, traffic::import_file(TRAFFIC, "load", "load")).unwrap();
+    tern.ok(&["device", "import", file.to_str().unwrap()]);
+    let account = tern.json(&["mqtt-user", "add", "auditor", "--application", "load"]);
+    let text = |name: &str| account[name].as_str().unwrap().to_owned();
+    (text("password"), text("topic"))
+}
+
+/// The whole event log.
+fn event_log(tern: &Tern) -> Vec<Value> {
+    let mut events: Vec<Value> = Vec::new();
+    loop {
+        let after = events.last().map_or(0, |event| event["sequence"].as_u64().unwrap());
+        let after = after.to_string();
+        let page = tern.ok(&["events", "--after", &after, "--limit", "1000", "--json"]);
+        let before = events.len();
+        events.extend(page.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        if events.len() == before {
+            return events;
+        }
+    }
+}
+
+fn check_events(log: &[Value], delivered: &[Delivery]) {
+    let logged: BTreeSet<Told> =
+        log.iter().map(|event| told(event["topic"].as_str().unwrap(), &event["body"])).collect();
+    let mut contents: BTreeMap<Told, String> = BTreeMap::new();
+    let mut note = |topic: &str, body: &Value| {
+        let Some(id) = body["deduplicationId"].as_str() else { return };
+        let content = body.to_string();
+        let first = contents.entry((topic.into(), id.into())).or_insert_with(|| content.clone());
+        assert_eq!(*first, content, "one id, two contents");
+    };
+    let mut rows = BTreeSet::new();
+    for event in log {
+        let (topic, body) = (event["topic"].as_str().unwrap(), &event["body"]);
+        note(topic, body);
+        if let Some(id) = body["deduplicationId"].as_str() {
+            assert!(rows.insert((topic, id)), "the log holds one event twice: {event}");
+        }
+    }
+    for delivery in delivered {
+        let (event, body) = told_of(delivery);
+        note(&delivery.topic, &body);
+        assert!(is_refusal(&body) || logged.contains(&event), "delivered, not logged: {event:?}");
+    }
+}
+
+/// Uplinks that a device was told the network has.
+fn check_acknowledgements(ledger: &Ledger, log: &[Value]) -> usize {
+    let accepted: BTreeSet<(String, u64)> = log
+        .iter()
+        .filter(|event| event["event"] == "up")
+        .map(|event| {
+            let body = &event["body"];
+            let dev_eui = body["deviceInfo"]["devEui"].as_str().unwrap().to_owned();
+            (dev_eui, body["fCnt"].as_u64().unwrap_or(0))
+        })
+        .collect();
+    let mut acknowledged = BTreeSet::new();
+    for down in &ledger.downs {
+        let Ok(Frame::Data(frame)) = Frame::parse(&down.bytes) else { continue };
+        if !frame.fctrl.ack {
+            continue;
+        }
+        let sent = ledger.answered(down);
+        let Some(Sent::Data { device, fcnt, confirmed }) = sent else {
+            panic!("an acknowledgement of nothing: {sent:?} {down:?}");
+        };
+        assert!(confirmed, "an acknowledgement nobody asked for: {down:?}");
+        assert_eq!(frame.dev_addr, traffic::dev_addr(device));
+        let dev_eui = traffic::dev_eui(device).to_string();
+        let uplink = (dev_eui, u64::from(fcnt));
+        assert!(accepted.contains(&uplink), "acknowledged, not logged: {uplink:?}");
+        acknowledged.insert(uplink);
+    }
+    acknowledged.len()
+}
+
+/// No downlink number has two byte strings.
+fn check_numbers(ledger: &Ledger) {
+    let mut numbers: BTreeMap<(String, u16), &[u8]> = BTreeMap::new();
+    for down in &ledger.downs {
+        let Ok(Frame::Data(frame)) = Frame::parse(&down.bytes) else { continue };
+        let number = (frame.dev_addr.to_string(), frame.fcnt);
+        let first = numbers.entry(number.clone()).or_insert(&down.bytes);
+        assert_eq!(*first, down.bytes.as_slice(), "number {number:?} is used twice");
+    }
+}
+
+/// No nonce of either side is used twice.
+fn check_nonces(ledger: &Ledger) -> usize {
+    let mut by_dev_nonce: BTreeMap<(u32, u16), u32> = BTreeMap::new();
+    let mut by_join_nonce: BTreeMap<(u32, u32), u16> = BTreeMap::new();
+    for down in &ledger.downs {
+        let Ok(Frame::JoinAccept(frame)) = Frame::parse(&down.bytes) else { continue };
+        let sent = ledger.answered(down);
+        let Some(Sent::Join { device, dev_nonce }) = sent else {
+            panic!("a join-accept for nothing: {sent:?} {down:?}");
+        };
+        let aes = Aes::new(&traffic::key(device));
+        let accept = frame.decrypt(&aes);
+        assert!(accept.verify_1_0(&aes), "a join-accept with a wrong MIC");
+        let join_nonce = accept.fields().unwrap().join_nonce.0;
+        let first = by_dev_nonce.entry((device, dev_nonce)).or_insert(join_nonce);
+        assert_eq!(*first, join_nonce, "DevNonce {dev_nonce} of {device} is accepted twice");
+        let first = by_join_nonce.entry((device, join_nonce)).or_insert(dev_nonce);
+        assert_eq!(*first, dev_nonce, "JoinNonce {join_nonce} of {device} is used twice");
+    }
+    by_dev_nonce.len()
+}
+
+/// Join-requests that were answered before the crash are sent again.
+fn replay(tern: &Tern, traffic: &Traffic, next_tmst: &mut u32) {
+    let answered: Vec<Sent> = {
+        let ledger = traffic.ledger();
+        let joins = ledger.downs.iter().rev().filter_map(|down| ledger.answered(down));
+        joins.filter(|sent| matches!(sent, Sent::Join { .. })).take(REPLAYS).collect()
+    };
+    for sent in answered {
+        let Sent::Join { device, dev_nonce } = sent else { continue };
+        // The upper half of the counter is the replays'; the traffic stays below.
+        traffic.replay(tern.udp(), device, dev_nonce, *next_tmst);
+        *next_tmst += 10_000_003;
+    }
+}
+
+/// Deterministic, of a seed that is printed.
+fn draw(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
+
+#[test]
+fn kill_nine_under_load_takes_nothing_back() {
+    let kills = std::env::var("TERN_KILLS").map_or(5, |text| text.parse().expect("a number"));
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let seed = std::env::var("TERN_SEED").map_or(clock as u64 | 1, |text| text.parse().unwrap());
+    println!("TERN_SEED={seed} TERN_KILLS={kills}");
+    let mut dice = seed;
+    let binary = env!("CARGO_BIN_EXE_tern-under-test").as_ref();
+    let mut tern = Tern::start(binary, "EU868", &[]);
+    let (password, topic) = provision(&tern);
+    let config = ClientConfig::new(Version::V5, "auditor").account("auditor", &password);
+    let subscriber = Subscriber::start(tern.mqtt(), config.persistent(3_600), &topic);
+    let traffic = Traffic::start(tern.udp(), TRAFFIC);
+    let mut next_tmst = 3_000_000_001;
+    for kill in 1..=kills {
+        let life = LIVES_MS.start + draw(&mut dice) % (LIVES_MS.end - LIVES_MS.start);
+        std::thread::sleep(Duration::from_millis(life));
+        tern.kill();
+        let dead = Instant::now();
+        tern.start_again();
+        println!("kill {kill}: lived {life} ms, ready after {:?}", dead.elapsed());
+        replay(&tern, &traffic, &mut next_tmst);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let sent = traffic.ledger().sent.len();
+    let ledger = traffic.finish();
+
+    let log = eventually("a log that has come to rest", Duration::from_secs(20), || {
+        let log = event_log(&tern);
+        std::thread::sleep(Duration::from_secs(1));
+        (event_log(&tern).len() == log.len()).then_some(log)
+    });
+    let wanted: BTreeSet<Told> =
+        log.iter().map(|event| told(event["topic"].as_str().unwrap(), &event["body"])).collect();
+    eventually("every event at the persistent subscriber", Duration::from_secs(30), || {
+        let got: BTreeSet<Told> =
+            subscriber.deliveries().iter().map(|delivery| told_of(delivery).0).collect();
+        wanted.is_subset(&got).then_some(())
+    });
+    check_events(&log, &subscriber.deliveries());
+    let acknowledged = check_acknowledgements(&ledger, &log);
+    check_numbers(&ledger);
+    let joined = check_nonces(&ledger);
+    let kills: usize = kills;
+    println!("{sent} sent, {} logged, {acknowledged} acknowledged, {joined} joins", log.len());
+    assert!(log.len() > 100 * kills, "hardly any load: {} events", log.len());
+    assert!(acknowledged > 20 * kills, "hardly any acknowledgements: {acknowledged}");
+    assert!(joined >= kills, "hardly any joins: {joined}");
+}
