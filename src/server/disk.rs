@@ -166,7 +166,7 @@ impl Shared {
 
     fn commit(&self, batches: &[Batch]) -> Vec<Result<(), StorageError>> {
         let results = self.database.commit(batches);
-        let full = results.iter().any(|result| *result == Err(StorageError::Full));
+        let full = results.contains(&Err(StorageError::Full));
         if full && lock(&self.space).give_up_reserve() {
             // Nothing of the group was stored, so trying again is not asking a failed disk twice.
             tracing::warn!("disk full: the reserve is given up");
