@@ -1,7 +1,7 @@
 //! Configuration: a TOML file, then the environment, then the command line; the later wins.
 //!
-//! Every value has one dotted name (`listen.http`), the same in the file, as `TERN_LISTEN__HTTP` and
-//! in errors. A name that is not known is an error that names the nearest one.
+//! Every value has one dotted name (`listen.http`), the same in the file, as `TERN_LISTEN__HTTP`
+//! and in errors. A name that is not known is an error that names the nearest one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

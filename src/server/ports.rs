@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 
 /// The process that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Process id.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Name of its program.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// Finds who holds the port of `address`.
 ///
 /// * `what`: `udp` or `tcp`.
 /// * Returns `None` when nobody does, or when his files may not be read.
-pub fn holder(what: &str, address: SocketAddr) -> Option<Holder> {
+pub(crate) fn holder(what: &str, address: SocketAddr) -> Option<Holder> {
     let inodes: Vec<u64> = [what.to_owned(), format!("{what}6")]
         .iter()
         .filter_map(|table| fs::read_to_string(format!("/proc/net/{table}")).ok())
@@ -65,11 +65,18 @@ mod tests {
 
     #[test]
     fn the_table_is_read_by_port_and_state() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-            0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n\
-            1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n\
-            2: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1 0\n\
-            short\n";
+        let row = |local: &str, state: &str, inode: u32| {
+            format!("0: {local} 00000000:0000 {state} 0:0 00:0 0 0 0 {inode} 1 0\n")
+        };
+        let table = [
+            "  sl  local_address rem_address st tx_queue tr retrnsmt uid timeout inode\n".into(),
+            row("00000000:1F90", "0A", 4711),
+            row("0100007F:1F90", "01", 4712),
+            row("00000000:0050", "0A", 4713),
+            "short\n".into(),
+        ]
+        .concat();
+        let table = table.as_str();
         assert_eq!(inodes_of(table, 8080, true), [4711]);
         assert_eq!(inodes_of(table, 8080, false), [4711, 4712]);
         assert_eq!(inode_of_link("socket:[4711]"), Some(4711));

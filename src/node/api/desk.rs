@@ -11,7 +11,7 @@ use super::feed::{Reader, Watcher};
 use super::machine::{ApiSettings, View};
 use super::operation::{Operation, Outcome};
 use super::who::{Principal, Rights};
-use super::wire::Empty;
+use super::wire::{Empty, WatchLine};
 use crate::effect::Secret;
 
 /// Most items on one page of a list.
@@ -52,6 +52,8 @@ pub(super) enum Answer {
     Watch { watcher: Watcher, wait: bool },
     /// No more gateways.
     Drain,
+    /// A line for the live view.
+    Line(WatchLine),
 }
 
 impl Answer {
@@ -127,6 +129,7 @@ impl<'a> Desk<'a> {
             O::Watch(filter) => self.watch(&filter),
             O::GetNode => self.get_node(),
             O::Drain => self.drain(),
+            O::NoteRefusals { reason, count } => self.note_refusals(&reason, count),
             O::GetHealth | O::GetMetrics | O::Login { .. } => {
                 unreachable!("answered before anybody is asked who he is")
             }

@@ -156,6 +156,10 @@ impl Api {
                 self.logins.end(&hash);
                 self.reply(call, Ok(Outcome::Empty(Empty {})));
             }
+            Ok(Answer::Line(line)) => {
+                self.feeds.line(view, line, &mut self.effects);
+                self.reply(call, Ok(Outcome::Empty(Empty {})));
+            }
             Ok(Answer::Drain) => {
                 self.drain_asked = true;
                 self.reply(call, Ok(Outcome::Empty(Empty {})));

@@ -10,8 +10,7 @@ use super::wire::{
     MqttUser, MqttUserCreated, NewPassword, NewUser, NextFCntDown, NodeInfo, Profile, QueueItem,
     QueueItems, RandomDevAddr, Tenant, TenantDetails, TenantListItem, TenantUser,
     TenantUserDetails, TenantUserListItem, UnknownGateway, User, UserCreated, UserDetails,
-    UserListItem,
-    WatchPage,
+    UserListItem, WatchPage,
 };
 
 /// Who calls.
@@ -229,6 +228,13 @@ pub enum Operation {
     GetHealth,
     /// The node's numbers.
     GetMetrics,
+    /// Show in the live view that the web layer refused requests. Only it asks so; it has no path.
+    NoteRefusals {
+        /// Why they were refused.
+        reason: String,
+        /// How many since this was last shown.
+        count: u64,
+    },
     /// Serve no more gateways: their datagrams go unacknowledged, so that they turn elsewhere.
     Drain,
 }

@@ -8,6 +8,7 @@ use super::desk::{Answer, Desk, denied, parse_eui};
 use super::error::ApiError;
 use super::feed::{Reader, Sight, Watcher};
 use super::operation::{EventFilter, Outcome, WatchFilter};
+use super::wire::WatchLine;
 
 /// Events on a page if nobody says how many.
 const EVENTS_DEFAULT: u32 = 100;
@@ -82,6 +83,16 @@ impl Desk<'_> {
             info.counts.clear();
         }
         Ok(Answer::Now(Outcome::Node(Box::new(info))))
+    }
+
+    pub(super) fn note_refusals(&self, reason: &str, count: u64) -> Result<Answer, ApiError> {
+        self.need_admin()?;
+        Ok(Answer::Line(WatchLine {
+            time: self.view.now.wall,
+            kind: "http".to_owned(),
+            verdict: format!("{count} requests refused: {reason}"),
+            ..WatchLine::default()
+        }))
     }
 
     pub(super) fn drain(&self) -> Result<Answer, ApiError> {

@@ -190,8 +190,8 @@ impl Desk<'_> {
         let (is_pending, f_cnt_down) = (given.item.is_pending, given.item.f_cnt_down);
         let since: WallTime = given.sent_at.unwrap_or(self.view.now.wall);
         let mut item = self.item_of_wire(given.item)?;
-        // Told to wait for the device's ACK it waits, of whatever kind it is: elsewhere a sent item is
-        // kept for no other reason.
+        // Told to wait for the device's ACK it waits, of whatever kind it is: elsewhere a sent item
+        // is kept for no other reason.
         if is_pending {
             item.state = ItemState::AwaitsAck { f_cnt_down, since };
         }

@@ -26,7 +26,7 @@ const LINE_BYTES_MAX: usize = 4 << 20;
 
 /// Why a command did not do what was asked; each says what to do next.
 #[derive(Debug, thiserror::Error)]
-pub enum CliError {
+pub(crate) enum CliError {
     /// Nobody to ask.
     #[error(
         "no server found (looked for {looked}). Start one: tern serve --region EU868. Or say where \
@@ -45,7 +45,7 @@ pub enum CliError {
         why: String,
     },
     /// The server refused.
-    #[error("{message}{}", next_step(*status))]
+    #[error("{message}{}", next_step(*status, message))]
     Refused {
         /// HTTP status.
         status: u16,
@@ -71,11 +71,8 @@ pub enum CliError {
     Closed,
 }
 
-fn next_step(status: u16) -> &'static str {
-    match status {
-        401 => " (tern login URL)",
-        _ => "",
-    }
+fn next_step(status: u16, message: &str) -> &'static str {
+    if status == 401 && !message.starts_with("wrong") { " (tern login URL)" } else { "" }
 }
 
 /// Where a server is.

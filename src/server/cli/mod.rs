@@ -14,10 +14,10 @@ mod teach;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::FalseyValueParser;
 use clap::{Parser, Subcommand};
 
-pub use client::CliError;
-use client::{Client, Place};
+use client::{CliError, Client, Place};
 use print::Out;
 
 /// A LoRaWAN network server that is its own cluster.
@@ -32,15 +32,16 @@ struct Cli {
 
 /// Where the server is, and how to print.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// Data folder; on the server's own host its socket needs no password.
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Server elsewhere, like http://10.0.0.5:8080 (see `tern login`).
-    #[arg(long, global = true, env = "TERN_URL", value_name = "URL")]
+    #[arg(long, global = true, env = "TERN_URL", hide_env_values = true, value_name = "URL")]
     url: Option<String>,
     /// JSON for programs instead of tables for people.
-    #[arg(long, global = true, env = "TERN_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, global = true, env = "TERN_JSON", hide_env_values = true,
+          value_parser = FalseyValueParser::new())]
     json: bool,
 }
 
@@ -169,3 +170,6 @@ fn run(cli: Cli) -> Result<ExitCode, CliError> {
 fn ok() -> ExitCode {
     ExitCode::SUCCESS
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ const USUAL_FILES: [&str; 2] = ["tern.toml", "/etc/tern/tern.toml"];
 #[derive(Clone, Debug, Args)]
 pub(super) struct ServeArgs {
     /// Configuration file.
-    #[arg(long, env = "TERN_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "TERN_CONFIG", hide_env_values = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// EU868 or US915.
     #[arg(long)]
@@ -80,12 +80,13 @@ impl ServeArgs {
 pub(super) fn run(args: &ServeArgs, data: Option<&Path>) -> Result<ExitCode, CliError> {
     let config = args.config(data)?;
     start_logging(&config.log_level)?;
+    raise_file_limit();
     runtime()?.block_on(serve(&config))
 }
 
 /// Runs the demonstration.
 pub(super) fn demo(args: DemoArgs) -> Result<ExitCode, CliError> {
-    start_logging("warn")?;
+    start_logging("warn,openraft=error")?;
     let ran = runtime()?.block_on(crate::demo::run(args));
     ran.map(|()| ExitCode::SUCCESS).map_err(|error| CliError::Serve(error.to_string()))
 }
@@ -93,6 +94,16 @@ pub(super) fn demo(args: DemoArgs) -> Result<ExitCode, CliError> {
 fn runtime() -> Result<Runtime, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| CliError::Serve(error.to_string()))
+}
+
+/// Every connection is an open file, and the limit that a shell gives (1,024, mostly) is below what
+/// the configuration allows: without this, MQTT clients alone could shut out HTTP and the disk.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn start_logging(level: &str) -> Result<(), CliError> {

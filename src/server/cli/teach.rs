@@ -44,10 +44,10 @@ With only one application or profile it need not be named.";
 pub(super) const DEVICE_IMPORT: &str = "\
 Moves devices in from another server, activations and counters included, so that nobody has to walk
 to them. FILE is one JSON object, an array of them, or one a line:
-  {\"device\": {\"devEui\": \"..\", \"name\": \"..\", \"applicationId\": \"office\", \"deviceProfileId\": \"room\"},
+  {\"device\": {\"devEui\": \"..\", \"applicationId\": \"office\", \"deviceProfileId\": \"room\"},
    \"deviceKeys\": {\"nwkKey\": \"..\"},
-   \"session\": {\"devAddr\": \"01020304\", \"nwkSEncKey\": \"..\", \"appSKey\": \"..\", \"fCntUp\": 8,
-               \"nFCntDown\": 5, \"rx1Delay\": 1, \"channels\": \"0-7\"},
+   \"session\": {\"devAddr\": \"01020304\", \"nwkSEncKey\": \"..\", \"appSKey\": \"..\",
+               \"fCntUp\": 8, \"nFCntDown\": 5, \"rx1Delay\": 1, \"channels\": \"0-7\"},
    \"queue\": [{\"fPort\": 10, \"data\": \"AQI=\", \"confirmed\": true}]}
 Only a global administrator may; everything goes through the log, and no counter is ever lowered
 for keys that are in use.";

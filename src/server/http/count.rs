@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use node::api::wire::{Metric, MetricKind};
+
+/// How often the live view shows refusals of one kind.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 type Labels = (&'static str, &'static str, u16);
 
@@ -13,6 +17,7 @@ type Labels = (&'static str, &'static str, u16);
 pub(super) struct Counts {
     requests: Mutex<BTreeMap<Labels, u64>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
+    told: Mutex<BTreeMap<&'static str, (Option<Instant>, u64)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -31,10 +36,19 @@ impl Counts {
         *lock(&self.refused).entry(reason).or_insert(0) += 1;
     }
 
-    /// How often something was refused.
-    #[cfg(test)]
-    pub(super) fn refusals(&self, reason: &str) -> u64 {
-        lock(&self.refused).get(reason).copied().unwrap_or(0)
+    /// Whether a refusal is to be shown now: at most once in [`TELL_EVERY`] for each reason.
+    ///
+    /// * Returns how many there were since the last time.
+    pub(super) fn tell(&self, reason: &'static str) -> Option<u64> {
+        let now = Instant::now();
+        let mut told = lock(&self.told);
+        let (last, count) = told.entry(reason).or_insert((None, 0));
+        *count += 1;
+        if last.is_some_and(|last| now.duration_since(last) < TELL_EVERY) {
+            return None;
+        }
+        *last = Some(now);
+        Some(std::mem::take(count))
     }
 
     /// Everything, after the node's own.
@@ -89,6 +103,14 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_shown_once() {
+        let counts = Counts::default();
+        assert_eq!(counts.tell("body_too_large"), Some(1));
+        assert!((0..1_000).all(|_| counts.tell("body_too_large").is_none()));
+        assert_eq!(counts.tell("not_http"), Some(1));
+    }
 
     #[test]
     fn the_text_is_what_prometheus_reads() {

@@ -162,7 +162,7 @@ async fn serve_tcp(
             continue;
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            web.app.counts.refused("too_many_connections");
+            web.app.refuse("too_many_connections");
             continue;
         };
         // A socket that cannot be told is only slower.
@@ -194,7 +194,7 @@ async fn serve_socket(
         // Root may read any socket; the file's rights do not stop it, and need not.
         let peer = stream.peer_cred().map(|peer| peer.uid());
         if !peer.is_ok_and(|peer| peer == uid || peer == 0) {
-            web.app.counts.refused("other_uid");
+            web.app.refuse("other_uid");
             continue;
         }
         tokio::spawn(serve_connection(stream, Origin::Socket, web.clone(), stopped.clone()));
@@ -233,6 +233,6 @@ where
         } else {
             "connection_broken"
         };
-        app.counts.refused(reason);
+        app.refuse(reason);
     }
 }

@@ -54,6 +54,24 @@ impl App {
         let routes = routes.into_iter().map(Arc::new).collect();
         Arc::new(Self { node, counts: Counts::default(), routes })
     }
+
+    /// Counts a refusal and, now and then, shows it to who watches. What is merely not there is
+    /// no sign of trouble and only counted.
+    pub(super) fn refuse(&self, reason: &'static str) {
+        self.counts.refused(reason);
+        if matches!(reason, "not_found" | "already_exists" | "conflict") {
+            return;
+        }
+        if let Some(count) = self.counts.tell(reason) {
+            let node = self.node.clone();
+            let reason = reason.replace('_', " ");
+            // Nobody waits for it: a node that cannot show it has other worries.
+            tokio::spawn(async move {
+                let note = Operation::NoteRefusals { reason, count };
+                let _ = node.call(Credentials::Local, note).await;
+            });
+        }
+    }
 }
 
 /// The routes as a service.
@@ -73,11 +91,11 @@ pub(super) fn router(app: &Arc<App>) -> Router {
     let (unknown, method) = (Arc::clone(app), Arc::clone(app));
     router
         .fallback(move || async move {
-            unknown.counts.refused("unknown_path");
+            unknown.refuse("unknown_path");
             plain_error(StatusCode::NOT_FOUND, 5, "there is no such path: see /openapi.json")
         })
         .method_not_allowed_fallback(move || async move {
-            method.counts.refused("unknown_method");
+            method.refuse("unknown_method");
             let text = "this path has other methods: see /openapi.json";
             plain_error(StatusCode::METHOD_NOT_ALLOWED, 12, text)
         })
@@ -87,11 +105,11 @@ async fn answer(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> Res
     let response = match translate(&route, request).await {
         Ok(asked) => execute(&app, &route, asked).await,
         Err(Refused::Api(error)) => {
-            app.counts.refused(error.reason());
+            app.refuse(error.reason());
             error_answer(&error)
         }
         Err(Refused::Web(status, reason)) => {
-            app.counts.refused(reason);
+            app.refuse(reason);
             plain_error(status, 8, &reason.replace('_', " "))
         }
     };
@@ -196,7 +214,7 @@ async fn execute(app: &Arc<App>, route: &Route, asked: Asked) -> Response<Body> 
     };
     match result {
         Err(error) => {
-            app.counts.refused(error.reason());
+            app.refuse(error.reason());
             error_answer(&error)
         }
         Ok(Outcome::Metrics(metrics)) => {

@@ -42,7 +42,7 @@ pub(super) async fn answer(app: &Arc<App>, asked: Asked) -> Response<Body> {
     };
     // The first page tells at once whether this caller may read; it also fixes where "now" is.
     if let Err(error) = pages.first_page().await {
-        app.counts.refused(error.reason());
+        app.refuse(error.reason());
         return error_answer(&error);
     }
     let content_type = if pages.is_sse { "text/event-stream" } else { "application/x-ndjson" };
@@ -96,7 +96,6 @@ impl Pages {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "no other operation is streamed")]
     async fn ask(&mut self) -> Result<(), ApiError> {
         let outcome = self.app.node.call(self.credentials.clone(), self.operation.clone()).await?;
         match (outcome, &mut self.operation) {
