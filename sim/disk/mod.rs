@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use backend::DiskFile;
-pub use platter::{SECTOR_LEN, Tally};
+pub use platter::{Image, SECTOR_LEN, Tally};
 
 use crate::clocks::virtual_now;
 use crate::dice::{Dice, Seed};
@@ -220,6 +220,16 @@ impl Disk {
     /// The process is killed and its kernel lives: nothing is lost, open files are closed.
     pub fn process_died(&self) {
         held(&self.0).boot += 1;
+    }
+
+    /// What is durable now: a backup of the whole disk.
+    pub fn image(&self) -> Image {
+        held(&self.0).platter.image()
+    }
+
+    /// Puts a backup in the place of everything. Only while the machine is off.
+    pub fn restore(&self, image: &Image) {
+        held(&self.0).platter.restore(image);
     }
 
     /// The next fsync of a file fails, and what it should have covered may never be written.

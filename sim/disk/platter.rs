@@ -83,6 +83,10 @@ fn index(offset: u64) -> usize {
     usize::try_from(offset).expect("a simulated file fits into memory")
 }
 
+/// A disk's durable content at some moment.
+#[derive(Clone, Debug)]
+pub struct Image(Surface);
+
 /// What was done to a disk, and what a power cut took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -179,6 +183,18 @@ impl Platter {
         let names = &self.cache.names;
         let len = |file: &Inode| self.cache.files.get(file).map_or(0, |bytes| bytes.len() as u64);
         names.values().map(len).sum()
+    }
+
+    /// What is durable now.
+    pub(super) fn image(&self) -> Image {
+        Image(self.durable.clone())
+    }
+
+    /// Puts an image in the place of everything.
+    pub(super) fn restore(&mut self, image: &Image) {
+        self.journal.clear();
+        self.durable = image.0.clone();
+        self.cache = image.0.clone();
     }
 
     /// The place in the journal up to which a [`Self::settle`] asked for now would go.

@@ -138,3 +138,21 @@ fn a_dead_machine_writes_nothing_more_and_a_killed_process_loses_nothing() {
     assert!(file.put(0, b"xyz").is_err());
     assert_eq!(disk.read_file("f").as_deref(), Some(b"abc".as_slice()));
 }
+
+#[test]
+fn a_backup_brings_back_what_was_durable_then_and_nothing_since() {
+    let runtime = machine_room(1);
+    runtime.block_on(async {
+        let disk = Disk::new(Seed(1), "n1", Speed::default());
+        disk.write_file("f", b"old").unwrap();
+        disk.flush().await.unwrap();
+        let image = disk.image();
+        disk.write_file("f", b"newer").unwrap();
+        disk.flush().await.unwrap();
+        disk.power_cut();
+        disk.restore(&image);
+        assert_eq!(disk.read_file("f").unwrap(), b"old");
+        disk.power_cut();
+        assert_eq!(disk.read_file("f").unwrap(), b"old");
+    });
+}

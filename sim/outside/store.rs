@@ -21,7 +21,7 @@ use crate::runtime::{Once, OnceReceiver, OnceSender, held};
 const FILE: &str = "tern.redb";
 const TEMPORARY: &str = "tern.redb.new";
 
-/// Bugs that can be planted in the storage, to prove that the checkers see. Feature `sabotage`.
+/// Bugs that can be planted beneath a node, to prove that the checkers see. Feature `sabotage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Bug {
     /// None.
@@ -30,6 +30,9 @@ pub enum Bug {
     /// Batches are acknowledged when they are written, not when they are durable.
     #[cfg(any(test, feature = "sabotage"))]
     AckBeforeFsync,
+    /// At its second power cut the machine gets its disk back as it was at the first.
+    #[cfg(any(test, feature = "sabotage"))]
+    StaleDisk,
 }
 
 impl Bug {
@@ -37,6 +40,8 @@ impl Bug {
     pub const ALL: &[Self] = &[
         #[cfg(any(test, feature = "sabotage"))]
         Self::AckBeforeFsync,
+        #[cfg(any(test, feature = "sabotage"))]
+        Self::StaleDisk,
     ];
 
     /// As the command line calls it.
@@ -45,6 +50,41 @@ impl Bug {
             Self::None => "none",
             #[cfg(any(test, feature = "sabotage"))]
             Self::AckBeforeFsync => "ack-before-fsync",
+            #[cfg(any(test, feature = "sabotage"))]
+            Self::StaleDisk => "stale-disk",
+        }
+    }
+
+    /// The checkers that must catch it: all of them.
+    pub const fn catchers(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            #[cfg(any(test, feature = "sabotage"))]
+            Self::AckBeforeFsync => &["S7"],
+            // The same counters, log positions and readings come round again.
+            #[cfg(any(test, feature = "sabotage"))]
+            Self::StaleDisk => &["S1", "S6", "S7"],
+        }
+    }
+
+    const fn answers_early(self) -> bool {
+        match self {
+            Self::None => false,
+            #[cfg(any(test, feature = "sabotage"))]
+            Self::AckBeforeFsync => true,
+            #[cfg(any(test, feature = "sabotage"))]
+            Self::StaleDisk => false,
+        }
+    }
+
+    /// Whether the machine keeps an image of its disk to come back to.
+    pub const fn turns_back(self) -> bool {
+        match self {
+            Self::None => false,
+            #[cfg(any(test, feature = "sabotage"))]
+            Self::AckBeforeFsync => false,
+            #[cfg(any(test, feature = "sabotage"))]
+            Self::StaleDisk => true,
         }
     }
 }
@@ -109,7 +149,7 @@ impl Store {
             let results = self.database.commit(&batches);
             let flush = self.disk.enqueue();
             let mut pending: Vec<_> = answers.into_iter().zip(results).collect();
-            if bug != Bug::None {
+            if bug.answers_early() {
                 answer(&mut pending);
             }
             if self.disk.finish(flush).await.is_err() {

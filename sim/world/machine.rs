@@ -25,7 +25,7 @@ use super::mote::region;
 use super::record::Record;
 use crate::clocks::Clocks;
 use crate::dice::Seed;
-use crate::disk::Disk;
+use crate::disk::{Disk, Image};
 use crate::net::{Death, Net};
 use crate::outside::{Bug, Outside, Store};
 use crate::runtime::{held, sleep_virtual};
@@ -55,6 +55,8 @@ struct Boot {
     failed: bool,
     /// Failures that faults have asked for and that have not come yet.
     excused: u32,
+    /// What was durable at each power cut, for a planted bug.
+    images: Vec<Image>,
 }
 
 struct Inner {
@@ -208,7 +210,20 @@ impl Machine {
             self.0.record.note(&self.0.name, "power cut");
             // Before the tasks die, or destructors would write to a disk without power.
             self.0.disk.power_cut();
+            self.turn_back();
             self.end();
+        }
+    }
+
+    /// The planted bug: the second cut brings the disk of the first.
+    fn turn_back(&self) {
+        if !self.0.bug.turns_back() {
+            return;
+        }
+        let mut boot = held(&self.0.boot);
+        boot.images.push(self.0.disk.image());
+        if boot.images.len() == 2 {
+            self.0.disk.restore(&boot.images[0]);
         }
     }
 

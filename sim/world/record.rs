@@ -23,8 +23,8 @@ use crate::runtime::{Once, OnceReceiver, OnceSender, held};
 use crate::scenario::Promise;
 use crate::trace::Trace;
 
-/// Violations kept of one run; the first ones tell the story.
-const VIOLATIONS_MAX: usize = 20;
+/// Violations of one invariant that a report keeps; the first ones tell the story.
+const VIOLATIONS_EACH_MAX: usize = 5;
 
 /// What a run has brought about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +117,8 @@ impl Inner {
 
     fn violate(&mut self, violation: Violation) {
         self.note(violation.at, "world", &violation.to_string());
-        if self.violations.len() < VIOLATIONS_MAX {
+        let same = |known: &&Violation| known.invariant == violation.invariant;
+        if self.violations.iter().filter(same).count() < VIOLATIONS_EACH_MAX {
             self.violations.push(violation);
         }
     }
