@@ -11,13 +11,20 @@ use super::feed::{Reader, Watcher};
 use super::machine::{ApiSettings, View};
 use super::operation::{Operation, Outcome};
 use super::who::{Principal, Rights};
-use super::wire::{Empty, WatchLine};
+use super::wire::{Empty, Tags, WatchLine};
 use crate::effect::Secret;
 
 /// Most items on one page of a list.
 pub(super) const PAGE_MAX: u32 = 1_000;
 /// Longest name of anything, in characters.
 const NAME_MAX: usize = 200;
+
+/// Longest description of anything, in bytes.
+const DESCRIPTION_BYTES_MAX: usize = 4_096;
+/// Most tags, or variables, of one thing.
+const TAGS_MAX: usize = 64;
+/// Bytes of names and values of all tags of one thing.
+const TAGS_BYTES_MAX: usize = 8_192;
 
 /// Makes the commands once the password is hashed.
 pub(super) type WithHash = Box<dyn FnOnce(PasswordHash) -> Vec<Command> + Send>;
@@ -301,6 +308,22 @@ pub(super) fn checked_name(field: &str, name: &str) -> Result<String, ApiError> 
         return Err(ApiError::invalid(field, why));
     }
     Ok(name.to_owned())
+}
+
+/// Free text and names with values, which stand in the log and in every event: bounded.
+pub(super) fn check_text(description: &str, tags: &[(&str, &Tags)]) -> Result<(), ApiError> {
+    if description.len() > DESCRIPTION_BYTES_MAX {
+        let why = format!("at most {DESCRIPTION_BYTES_MAX} bytes");
+        return Err(ApiError::invalid("description", why));
+    }
+    for (field, tags) in tags {
+        let bytes: usize = tags.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if tags.len() > TAGS_MAX || bytes > TAGS_BYTES_MAX {
+            let why = format!("at most {TAGS_MAX} of them, {TAGS_BYTES_MAX} bytes in all");
+            return Err(ApiError::invalid(field, why));
+        }
+    }
+    Ok(())
 }
 
 /// One page out of what matches: how many match, and those on the page.

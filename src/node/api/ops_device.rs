@@ -7,7 +7,9 @@ use mac::{DeviceSession, MacProfile, MacVersion, Sealed, SessionKeys};
 use store::model::{Device, DeviceProfile, DeviceStatus};
 use store::{Command, Put};
 
-use super::desk::{Answer, Desk, checked_name, denied, holds, missing, page, parse_eui};
+use super::desk::{
+    Answer, Desk, check_text, checked_name, denied, holds, missing, page, parse_eui,
+};
 use super::dev_addr::dev_addr_from;
 use super::error::ApiError;
 use super::operation::{Operation, Outcome};
@@ -79,6 +81,7 @@ impl Desk<'_> {
         dev_eui: DevEui,
         one: wire::Device,
     ) -> Result<Device, ApiError> {
+        check_text(&one.description, &[("tags", &one.tags), ("variables", &one.variables)])?;
         let application = self.application(&one.application_id)?;
         if !self.rights(application.tenant_id).devices {
             return Err(denied("a device administrator"));

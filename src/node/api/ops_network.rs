@@ -5,7 +5,7 @@ use lorawan::GatewayEui;
 use store::model::{Application, Gateway, Location};
 use store::{Command, Put};
 
-use super::desk::{Answer, Desk, checked_name, denied, holds, page, parse_eui};
+use super::desk::{Answer, Desk, check_text, checked_name, denied, holds, page, parse_eui};
 use super::error::ApiError;
 use super::operation::Outcome;
 use super::ops_people::created;
@@ -24,6 +24,7 @@ impl Desk<'_> {
         if !self.rights(tenant_id).devices {
             return Err(denied("a device administrator"));
         }
+        check_text(&one.description, &[("tags", &one.tags)])?;
         let id = self.new_id();
         let value = Application {
             id,
@@ -60,6 +61,7 @@ impl Desk<'_> {
 
     pub(super) fn update_application(&self, one: wire::Application) -> Result<Answer, ApiError> {
         let old = self.application_to_change(&one.id)?;
+        check_text(&one.description, &[("tags", &one.tags)])?;
         let value = Application {
             name: checked_name("name", &one.name)?,
             description: one.description,
@@ -243,6 +245,7 @@ fn location_to_wire(location: Location) -> wire::Location {
 ///
 /// * Errors: a value outside its range.
 fn gateway_of_wire(one: wire::Gateway, old: Gateway) -> Result<Gateway, ApiError> {
+    check_text(&one.description, &[("tags", &one.tags), ("metadata", &one.metadata)])?;
     let wire::Location { latitude, longitude, altitude } = one.location;
     if !(-90.0..=90.0).contains(&latitude) {
         return Err(ApiError::invalid("location.latitude", "-90 to 90 degrees"));

@@ -4,7 +4,8 @@ use store::model::{PasswordHash, Tenant, TenantUser, User};
 use store::{Command, Id, Put};
 
 use super::desk::{
-    Answer, Desk, WithHash, checked_name, denied, holds, missing, page, text_of_password,
+    Answer, Desk, WithHash, check_text, checked_name, denied, holds, missing, page,
+    text_of_password,
 };
 use super::error::ApiError;
 use super::machine::checked_password;
@@ -24,6 +25,7 @@ pub(super) fn created(id: Id) -> Outcome {
 }
 
 fn tenant_of_wire(id: Id, one: wire::Tenant) -> Result<Tenant, ApiError> {
+    check_text(&one.description, &[("tags", &one.tags)])?;
     Ok(Tenant {
         id,
         name: checked_name("name", &one.name)?,

@@ -7,7 +7,7 @@ use mac::{ChannelSet, MacProfile, MacVersion};
 use store::model::DeviceProfile;
 use store::{Command, Id, Put};
 
-use super::desk::{Answer, Desk, checked_name, denied, holds, page};
+use super::desk::{Answer, Desk, check_text, checked_name, denied, holds, page};
 use super::error::ApiError;
 use super::operation::Outcome;
 use super::ops_people::created;
@@ -113,6 +113,7 @@ impl Desk<'_> {
         one: wire::DeviceProfile,
     ) -> Result<DeviceProfile, ApiError> {
         refuse_what_is_missing(&one)?;
+        check_text(&one.description, &[("tags", &one.tags)])?;
         let mac = self.mac_profile_of_wire(&one)?;
         let revision = if one.reg_params_revision.is_empty() {
             if mac.mac_version == MacVersion::V1_0_4 { "RP002_1_0_4" } else { "A" }.to_owned()

@@ -11,7 +11,10 @@ const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cli/help.txt");
 fn help_of(command: &mut clap::Command, path: &str, text: &mut String) {
     let name = command.get_name().to_owned();
     let path = if path.is_empty() { name } else { format!("{path} {name}") };
-    let help = command.render_long_help().to_string();
+    // Short below the first level: the options for all are said once.
+    let is_deep = path.matches(' ').count() > 1;
+    let help = if is_deep { command.render_help() } else { command.render_long_help() };
+    let help = help.to_string();
     text.push_str(&format!("\n$ {path} --help\n"));
     for line in help.lines() {
         text.push_str(line.trim_end());

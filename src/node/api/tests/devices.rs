@@ -40,6 +40,27 @@ fn a_device_is_found_by_eui_in_any_form_and_by_name() {
 }
 
 #[test]
+fn what_stands_in_every_event_is_bounded() {
+    let mut world = World::new();
+    world.network();
+    let device = |description: usize, tags: usize| {
+        let tag = |number| (format!("tag {number}"), "x".repeat(100));
+        Operation::CreateDevice(wire::Device {
+            dev_eui: EUI.into(),
+            application_id: "app".into(),
+            device_profile_id: "otaa".into(),
+            description: "d".repeat(description),
+            tags: (0..tags).map(tag).collect(),
+            ..wire::Device::default()
+        })
+    };
+    for wrong in [device(4_097, 0), device(0, 65), device(0, 80)] {
+        assert_eq!(world.error(&Credentials::Local, wrong).http_status(), 400);
+    }
+    world.ok(device(4_096, 64));
+}
+
+#[test]
 fn root_keys_come_back_to_whom_may_change_the_device() {
     let mut world = World::new();
     world.network();
