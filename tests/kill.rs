@@ -170,7 +170,7 @@ fn replay(tern: &Tern, traffic: &Traffic, next_tmst: &mut u32) {
         let Sent::Join { device, dev_nonce } = sent else { continue };
         // The upper half of the counter is the replays'; the traffic stays below.
         traffic.replay(tern.udp(), device, dev_nonce, *next_tmst);
-        *next_tmst += 10_000_003;
+        *next_tmst += 1_000_003;
     }
 }
 

@@ -250,7 +250,7 @@ impl Play {
                         closing = Some(now + LAST_WORDS);
                     }
                     match closing {
-                        Some(until) if until <= now || self.tally.all_delivered() => return Ok(()),
+                        Some(until) if until <= now || self.tally.is_complete() => return Ok(()),
                         Some(_) => {}
                         None => self.act(now),
                     }
@@ -354,7 +354,7 @@ impl Play {
         let command = json!({
             "devEui": dev_eui,
             "fPort": 10,
-            "confirmed": actor.uplinks.is_multiple_of(2 * ANSWER_EVERY),
+            "confirmed": (actor.uplinks / ANSWER_EVERY) % 2 == 1,
             "data": STANDARD.encode(text),
         });
         let topic = format!("application/{}/device/{dev_eui}/command/down", self.application);
@@ -365,8 +365,10 @@ impl Play {
 }
 
 impl Tally {
-    fn all_delivered(&self) -> bool {
-        self.delivered.len() >= usize::try_from(self.sent).unwrap_or(usize::MAX)
+    /// Nothing is on its way.
+    fn is_complete(&self) -> bool {
+        let delivered = self.delivered.len() >= usize::try_from(self.sent).unwrap_or(usize::MAX);
+        delivered && self.heard >= self.queued
     }
 
     /// Says what came of it.

@@ -1,0 +1,55 @@
+//! `tern demo`: joins within seconds, events as MQTT delivers them, a summary, and nothing left.
+
+use std::process::{Command, Stdio};
+
+fn demo(folder: &std::path::Path, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tern-under-test"))
+        .arg("demo")
+        .args(arguments)
+        .env("TMPDIR", folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
+}
+
+/// Columns: time of day, kind, device, the rest.
+fn kinds(text: &str) -> Vec<&str> {
+    let lines = text.lines().filter(|line| line.as_bytes().get(2) == Some(&b':'));
+    lines.filter_map(|line| line.split_whitespace().nth(1)).collect()
+}
+
+fn shows_life(region: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--for", "21s", "--region", region, "--devices", "3"];
+    let (success, text) = demo(folder.path(), &arguments);
+    println!("{text}");
+    assert!(success);
+    let kinds = kinds(&text);
+    let count = |kind: &str| kinds.iter().filter(|seen| **seen == kind).count();
+    assert_eq!(count("join"), 3);
+    assert!(count("up") >= 6 && count("txack") >= 1 && count("ack") >= 1, "{kinds:?}");
+    assert!(text.contains("confirmed"));
+    assert!(text.contains("joined     3 of 3 devices"));
+    assert!(!text.contains('\x1b'), "colours only on a terminal");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_demonstration_shows_life_in_eu868() {
+    shows_life("EU868");
+}
+
+#[test]
+fn the_demonstration_shows_life_in_us915() {
+    shows_life("US915");
+}
+
+#[test]
+fn a_region_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (success, text) = demo(folder.path(), &["--region", "MOON"]);
+    assert!(!success && text.contains("MOON"), "{text}");
+}
