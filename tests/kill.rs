@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lorawan::{Aes, Frame};
+use lorawan::Frame;
 use mqtt::{ClientConfig, Version};
 use serde_json::Value;
 use tests::subscriber::{Delivery, Subscriber};
-use tests::traffic::{self, Ledger, Sent, Traffic, TrafficConfig};
+use tests::traffic::{self, Down, Ledger, Sent, Traffic, TrafficConfig};
 use tests::{Tern, eventually};
 
 const TRAFFIC: TrafficConfig = TrafficConfig {
@@ -112,12 +112,14 @@ fn check_acknowledgements(ledger: &Ledger, log: &[Value]) -> usize {
         if !frame.fctrl.ack {
             continue;
         }
-        let sent = ledger.answered(down);
-        let Some(Sent::Data { device, fcnt, confirmed }) = sent else {
-            panic!("an acknowledgement of nothing: {sent:?} {down:?}");
+        // A number may hold two windows before this one: it is the device's own confirmed frame.
+        let sent = ledger.answered(down, |sent| {
+            matches!(sent, Sent::Data { device, confirmed: true, .. }
+                if traffic::dev_addr(*device) == frame.dev_addr)
+        });
+        let Some(Sent::Data { device, fcnt, .. }) = sent else {
+            panic!("an acknowledgement of nothing: {down:?}");
         };
-        assert!(confirmed, "an acknowledgement nobody asked for: {down:?}");
-        assert_eq!(frame.dev_addr, traffic::dev_addr(device));
         let dev_eui = traffic::dev_eui(device).to_string();
         let uplink = (dev_eui, u64::from(fcnt));
         assert!(accepted.contains(&uplink), "acknowledged, not logged: {uplink:?}");
@@ -137,20 +139,24 @@ fn check_numbers(ledger: &Ledger) {
     }
 }
 
+fn join_nonce(sent: &Sent, down: &Down) -> Option<u32> {
+    let Sent::Join { device, .. } = sent else { return None };
+    traffic::join_nonce(*device, &down.bytes)
+}
+
 /// No nonce of either side is used twice.
 fn check_nonces(ledger: &Ledger) -> usize {
     let mut by_dev_nonce: BTreeMap<(u32, u16), u32> = BTreeMap::new();
     let mut by_join_nonce: BTreeMap<(u32, u32), u16> = BTreeMap::new();
     for down in &ledger.downs {
-        let Ok(Frame::JoinAccept(frame)) = Frame::parse(&down.bytes) else { continue };
-        let sent = ledger.answered(down);
-        let Some(Sent::Join { device, dev_nonce }) = sent else {
-            panic!("a join-accept for nothing: {sent:?} {down:?}");
+        if !matches!(Frame::parse(&down.bytes), Ok(Frame::JoinAccept(_))) {
+            continue;
+        }
+        let sent = ledger.answered(down, |sent| join_nonce(sent, down).is_some());
+        let Some(sent @ Sent::Join { device, dev_nonce }) = sent else {
+            panic!("a join-accept for nothing: {down:?}");
         };
-        let aes = Aes::new(&traffic::key(device));
-        let accept = frame.decrypt(&aes);
-        assert!(accept.verify_1_0(&aes), "a join-accept with a wrong MIC");
-        let join_nonce = accept.fields().unwrap().join_nonce.0;
+        let join_nonce = join_nonce(&sent, down).expect("it fits");
         let first = by_dev_nonce.entry((device, dev_nonce)).or_insert(join_nonce);
         assert_eq!(*first, join_nonce, "DevNonce {dev_nonce} of {device} is accepted twice");
         let first = by_join_nonce.entry((device, join_nonce)).or_insert(dev_nonce);
@@ -163,8 +169,12 @@ fn check_nonces(ledger: &Ledger) -> usize {
 fn replay(tern: &Tern, traffic: &Traffic, next_tmst: &mut u32) {
     let answered: Vec<Sent> = {
         let ledger = traffic.ledger();
-        let joins = ledger.downs.iter().rev().filter_map(|down| ledger.answered(down));
-        joins.filter(|sent| matches!(sent, Sent::Join { .. })).take(REPLAYS).collect()
+        let joins = ledger
+            .downs
+            .iter()
+            .rev()
+            .filter_map(|down| ledger.answered(down, |sent| join_nonce(sent, down).is_some()));
+        joins.take(REPLAYS).collect()
     };
     for sent in answered {
         let Sent::Join { device, dev_nonce } = sent else { continue };

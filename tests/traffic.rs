@@ -17,8 +17,8 @@ use gateway::semtech::{
     Downward, Head, PushData, Rxpk, TxReply, TxTiming, Version, encode_pull_data, parse_downward,
 };
 use lorawan::{
-    Aes, CrcStatus, DataMessage, DevAddr, DevEui, DevNonce, Direction, EU868, FCtrl, GatewayEui,
-    JoinEui, JoinRequest, Key, TxStatus,
+    Aes, CrcStatus, DataMessage, DevAddr, DevEui, DevNonce, Direction, EU868, FCtrl, Frame,
+    GatewayEui, JoinEui, JoinRequest, Key, TxStatus,
 };
 use serde_json::{Value, json};
 
@@ -82,14 +82,23 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The uplink that a downlink answers: in the first or the second window of data or join.
-    pub fn answered(&self, down: &Down) -> Option<Sent> {
+    /// The uplink that a downlink answers: one that it `fits`, a window's delay before it.
+    pub fn answered(&self, down: &Down, fits: impl Fn(&Sent) -> bool) -> Option<Sent> {
         [1, 2, 5, 6].into_iter().find_map(|delay_s: u32| {
             let sent = self.sent.get(&down.tmst.wrapping_sub(delay_s * 1_000_000))?;
             let joins = matches!(sent, Sent::Join { .. });
-            (joins == (delay_s >= 5)).then_some(*sent)
+            (joins == (delay_s >= 5) && fits(sent)).then_some(*sent)
         })
     }
+}
+
+/// The nonce of a join-accept that is for this device.
+pub fn join_nonce(device: u32, accept: &[u8]) -> Option<u32> {
+    let Ok(Frame::JoinAccept(frame)) = Frame::parse(accept) else { return None };
+    let aes = Aes::new(&key(device));
+    let accept = frame.decrypt(&aes);
+    let fields = accept.fields().ok().filter(|_| accept.verify_1_0(&aes))?;
+    Some(fields.join_nonce.0)
 }
 
 /// A device's root key, or both its session keys.
