@@ -90,7 +90,10 @@ impl Desk<'_> {
         Ok(Answer::Line(WatchLine {
             time: self.view.now.wall,
             kind: "http".to_owned(),
-            verdict: format!("{count} requests refused: {reason}"),
+            verdict: match count {
+                1 => format!("request refused: {reason}"),
+                count => format!("{count} requests refused: {reason}"),
+            },
             ..WatchLine::default()
         }))
     }

@@ -131,9 +131,7 @@ impl Place {
 
 fn usual_folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();
-    for variable in ["TERN_DATA", "STATE_DIRECTORY"] {
-        folders.extend(std::env::var_os(variable).map(PathBuf::from));
-    }
+    folders.extend(std::env::var_os("STATE_DIRECTORY").map(PathBuf::from));
     folders.push(PathBuf::from("tern-data"));
     folders.push(PathBuf::from("/var/lib/tern"));
     folders

@@ -34,7 +34,7 @@ struct Cli {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Common {
     /// Data folder; on the server's own host its socket needs no password.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, env = "TERN_DATA", hide_env_values = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Server elsewhere, like http://10.0.0.5:8080 (see `tern login`).
     #[arg(long, global = true, env = "TERN_URL", hide_env_values = true, value_name = "URL")]
@@ -128,7 +128,7 @@ fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Demo(args) => return serve::demo(args),
         Command::Frame(command) => return frames::run(command, &out),
         Command::Version => return login::version(&common, &out),
-        Command::Login(args) => return login::login(args, &common, &out).map(|()| ok()),
+        Command::Login(args) => return login::login(&args, &out).map(|()| ok()),
         Command::Logout => return login::logout(&out).map(|()| ok()),
         Command::Watch(_)
         | Command::Tenant(_)

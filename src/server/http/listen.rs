@@ -23,8 +23,6 @@ use tower_service::Service;
 use super::serve::{App, Origin, router};
 use crate::handle::NodeHandle;
 
-/// How long a head may take, and how long an idle connection is kept.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, which mostly means that files have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,11 +37,22 @@ pub struct HttpSettings {
     pub connections_max: usize,
     /// Longest head of a request, in bytes.
     pub head_bytes_max: usize,
+    /// How long a head may take, and how long an idle connection is kept.
+    pub head_time_max: Duration,
+    /// How long a body may take.
+    pub body_time_max: Duration,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { listen: Vec::new(), socket: None, connections_max: 1_024, head_bytes_max: 32 * 1024 }
+        Self {
+            listen: Vec::new(),
+            socket: None,
+            connections_max: 1_024,
+            head_bytes_max: 32 * 1024,
+            head_time_max: Duration::from_secs(30),
+            body_time_max: Duration::from_secs(20),
+        }
     }
 }
 
@@ -74,6 +83,7 @@ struct Web {
     app: Arc<App>,
     routes: Router,
     head_bytes_max: usize,
+    head_time_max: Duration,
 }
 
 /// A web layer at work. Dropping it closes the listeners and the connections.
@@ -89,8 +99,13 @@ impl HttpServer {
     ///
     /// * Errors: an address that is taken, a socket that cannot be made.
     pub async fn start(node: NodeHandle, settings: HttpSettings) -> Result<Self, HttpError> {
-        let app = App::new(node);
-        let web = Web { routes: router(&app), app, head_bytes_max: settings.head_bytes_max };
+        let app = App::new(node, settings.body_time_max);
+        let web = Web {
+            routes: router(&app),
+            app,
+            head_bytes_max: settings.head_bytes_max,
+            head_time_max: settings.head_time_max,
+        };
         let (stop, stopped) = watch::channel(());
         let mut addresses = Vec::new();
         let places = Arc::new(Semaphore::new(settings.connections_max));
@@ -205,7 +220,7 @@ async fn serve_connection<S>(stream: S, origin: Origin, web: Web, mut stopped: w
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Web { app, routes, head_bytes_max } = web;
+    let Web { app, routes, head_bytes_max, head_time_max } = web;
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(origin);
@@ -214,7 +229,7 @@ where
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
+        .header_read_timeout(head_time_max)
         .max_buf_size(head_bytes_max)
         .keep_alive(true);
     let connection = builder.serve_connection(TokioIo::new(stream), service);

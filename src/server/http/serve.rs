@@ -22,8 +22,6 @@ use crate::handle::NodeHandle;
 
 /// Longest body of a request, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
-/// How long a body may take.
-const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long the node may take to answer; then the outcome counts as unknown.
 const CALL_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a call with `wait` waits before it gets an empty page.
@@ -44,15 +42,16 @@ pub(super) struct App {
     pub(super) node: NodeHandle,
     pub(super) counts: Counts,
     pub(super) routes: Vec<Arc<Route>>,
+    body_time_max: Duration,
 }
 
 impl App {
     /// The web layer of a node.
-    pub(super) fn new(node: NodeHandle) -> Arc<Self> {
+    pub(super) fn new(node: NodeHandle, body_time_max: Duration) -> Arc<Self> {
         let mut routes = table::field_routes();
         routes.extend(table_own::own_routes());
         let routes = routes.into_iter().map(Arc::new).collect();
-        Arc::new(Self { node, counts: Counts::default(), routes })
+        Arc::new(Self { node, counts: Counts::default(), routes, body_time_max })
     }
 
     /// Counts a refusal and, now and then, shows it to who watches. What is merely not there is
@@ -102,7 +101,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
 }
 
 async fn answer(app: Arc<App>, route: Arc<Route>, request: Request<Body>) -> Response<Body> {
-    let response = match translate(&route, request).await {
+    let response = match translate(&app, &route, request).await {
         Ok(asked) => execute(&app, &route, asked).await,
         Err(Refused::Api(error)) => {
             app.refuse(error.reason());
@@ -135,7 +134,7 @@ impl From<ApiError> for Refused {
     }
 }
 
-async fn translate(route: &Route, request: Request<Body>) -> Result<Asked, Refused> {
+async fn translate(app: &App, route: &Route, request: Request<Body>) -> Result<Asked, Refused> {
     let (mut parts, body) = request.into_parts();
     let origin = parts.extensions.get::<Origin>().copied().unwrap_or(Origin::Network);
     let credentials = credentials(&parts.headers, origin)?;
@@ -152,20 +151,27 @@ async fn translate(route: &Route, request: Request<Body>) -> Result<Asked, Refus
         params.query.entry("after".into()).or_insert_with(|| after.to_owned());
     }
     if route.verb.has_body() {
-        params.body = parse_body(&read_body(body, &parts.headers).await?, BODY_BYTES_MAX)?;
+        params.body = {
+            let bytes = read_body(body, &parts.headers, app.body_time_max).await?;
+            parse_body(&bytes, BODY_BYTES_MAX)?
+        };
     }
     let accepts = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let is_sse = accepts.is_some_and(|accept| accept.contains("text/event-stream"));
     Ok(Asked { credentials, operation: (route.build)(&params)?, is_sse })
 }
 
-async fn read_body(body: Body, headers: &HeaderMap) -> Result<bytes::Bytes, Refused> {
+async fn read_body(
+    body: Body,
+    headers: &HeaderMap,
+    time_max: Duration,
+) -> Result<bytes::Bytes, Refused> {
     let told = headers.get(header::CONTENT_LENGTH).and_then(|told| told.to_str().ok());
     let told = told.and_then(|told| told.parse::<usize>().ok());
     if told.is_some_and(|told| told > BODY_BYTES_MAX) {
         return Err(Refused::Web(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
     }
-    match tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX)).await {
+    match tokio::time::timeout(time_max, to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(Refused::Web(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")),
         Err(_) => Err(Refused::Web(StatusCode::REQUEST_TIMEOUT, "body_too_slow")),

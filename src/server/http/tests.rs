@@ -47,6 +47,8 @@ async fn server(node: NodeHandle, socket: Option<std::path::PathBuf>) -> HttpSer
         socket,
         connections_max: 4,
         head_bytes_max: 16 * 1024,
+        head_time_max: Duration::from_millis(1_500),
+        body_time_max: Duration::from_millis(300),
     };
     HttpServer::start(node, settings).await.unwrap()
 }
@@ -220,6 +222,29 @@ async fn hostile_requests_are_refused_and_counted() {
 }
 
 #[tokio::test]
+async fn slow_heads_and_slow_bodies_do_not_hold_a_connection() {
+    let (handle, asked) = node(|_| Ok(Outcome::Metrics(Vec::new())));
+    let http = server(handle, None).await;
+    let begun = b"POST /api/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{";
+    let stream = TcpStream::connect(http.addresses()[0]).await.unwrap();
+    let slow_body = tokio::time::timeout(Duration::from_secs(5), exchange(stream, begun));
+    assert_eq!(slow_body.await.expect("it is cut off").0, 408);
+    let mut stream = TcpStream::connect(http.addresses()[0]).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
+    let mut answer = Vec::new();
+    let slow_head = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer));
+    slow_head.await.expect("it is cut off").unwrap_or(0);
+    assert!(asked.lock().unwrap().is_empty());
+    let stream = TcpStream::connect(http.addresses()[0]).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let (_, text, _) = raw(stream, request).await;
+    for reason in ["head_too_slow", "body_too_slow"] {
+        let line = format!("tern_http_refused_total{{reason=\"{reason}\"}} 1");
+        assert!(text.contains(&line), "{reason}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_closed_and_told_in_the_metrics() {
     let (handle, _) = node(|_| Ok(Outcome::Metrics(Vec::new())));
     let http = server(handle, None).await;
@@ -256,7 +281,7 @@ async fn every_route_is_described() {
     let http = server(handle.clone(), None).await;
     let (status, document) = call(&http, "GET", "/openapi.json", "", "").await;
     assert_eq!(status, 200);
-    let app = App::new(handle);
+    let app = App::new(handle, Duration::from_secs(1));
     assert!(app.routes.len() > 70);
     for route in &app.routes {
         let described = &document["paths"][route.path][route.verb.name()];
