@@ -160,7 +160,9 @@ impl<W: World> NodeLoop<W> {
                 self.ways.insert(stream, way);
                 self.handle(Input::StreamOpened { stream, peer });
             }
-            Event::ConnectionRefused => self.node.count_refused_connection(),
+            Event::ConnectionRefused { peer } => {
+                self.node.handle_refused_connection(self.world.now(), peer);
+            }
         }
         self.do_effects();
     }

@@ -83,7 +83,10 @@ pub(crate) enum Event<R: AsyncRuntime> {
         way: Way<R>,
     },
     /// A connection beyond the limit was closed.
-    ConnectionRefused,
+    ConnectionRefused {
+        /// The other end.
+        peer: SocketAddr,
+    },
 }
 
 /// The first failure that ends the node, seen by whoever waits for it.

@@ -57,7 +57,7 @@ impl<W: World> Connections<W> {
                 continue;
             };
             if self.open.load(Ordering::Relaxed) >= self.limit {
-                if self.events.send(Event::ConnectionRefused).await.is_err() {
+                if self.events.send(Event::ConnectionRefused { peer }).await.is_err() {
                     return;
                 }
                 continue;

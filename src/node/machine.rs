@@ -274,8 +274,10 @@ impl Node {
     }
 
     /// An MQTT connection beyond the limit was closed by the host.
-    pub fn count_refused_connection(&mut self) {
+    pub fn handle_refused_connection(&mut self, now: Now, peer: SocketAddr) {
         self.metrics.count("tern_network_total", "connection_over_limit");
+        self.show(now, show::refused_connection(now, peer));
+        self.settle(now);
     }
 
     /// The network did not take a datagram.
@@ -435,7 +437,9 @@ impl Node {
             let Some(effect) = self.mac.poll_effect() else { break };
             self.do_mac(now, effect);
         }
-        self.metrics.add("tern_mqtt_refused_total", "slow_reader_qos0", self.broker.take_unread());
+        let (unread, overflowed) = (self.broker.take_unread(), self.broker.take_overflowed());
+        self.metrics.add("tern_mqtt_refused_total", "slow_reader_qos0", unread);
+        self.metrics.add("tern_mqtt_refused_total", "slow_reader_queue", overflowed);
         for note in self.broker.take_notes() {
             let (name, reason) = show::note_metric(&note);
             self.metrics.count(name, reason);

@@ -128,6 +128,14 @@ pub(crate) fn path_changed(now: Now, gateway: GatewayEui, address: SocketAddr) -
     line
 }
 
+/// An MQTT connection beyond the limit.
+pub(crate) fn refused_connection(now: Now, peer: SocketAddr) -> WatchLine {
+    let verdict = format!("{peer}: closed, too many connections are open");
+    let mut line = WatchLine::new(now, "mqtt", WatchLevel::Bad, verdict);
+    line.remedy = Some("find who opens them, or raise mqtt.connections_max".to_owned());
+    line
+}
+
 /// What the broker noted.
 pub(crate) fn broker(now: Now, note: &Note) -> WatchLine {
     let (level, verdict) = match note {
@@ -140,6 +148,12 @@ pub(crate) fn broker(now: Now, note: &Note) -> WatchLine {
         Note::NotAllowed { name, topic } => {
             (WatchLevel::Bad, format!("{name} may not publish on {topic}"))
         }
+        Note::NotGranted { name, wanted, reason } => {
+            (WatchLevel::Bad, format!("{name}: subscription to {wanted} refused: {reason:?}"))
+        }
+        Note::NotReading { name } => {
+            (WatchLevel::Bad, format!("{name} does not read: messages are dropped"))
+        }
         Note::BadCommand { topic, error } => (WatchLevel::Bad, format!("{topic}: {error}")),
     };
     WatchLine::new(now, "mqtt", level, verdict)
@@ -150,6 +164,8 @@ pub(crate) const fn note_metric(note: &Note) -> (&'static str, &'static str) {
     match note {
         Note::Ended { cause, .. } => ("tern_mqtt_closed_total", cause.name()),
         Note::NotAllowed { .. } => ("tern_mqtt_refused_total", "not_allowed"),
+        Note::NotGranted { reason, .. } => ("tern_mqtt_refused_total", reason.name()),
+        Note::NotReading { .. } => ("tern_mqtt_refused_total", "slow_reader"),
         Note::BadCommand { .. } => ("tern_mqtt_refused_total", "bad_command"),
     }
 }

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 /// Lines of one kind let through in one second.
 const LINES_PER_SECOND: u32 = 50;
+/// Longest verdict, in characters: it may quote a stranger.
+const VERDICT_MAX: usize = 300;
 
 /// How a line is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,7 +54,12 @@ pub struct WatchLine {
 
 impl WatchLine {
     /// A line about nobody in particular yet.
+    ///
+    /// * `verdict`: cut to what a screen can bear; control characters, which would command the
+    ///   reader's terminal, are replaced.
     pub fn new(now: Now, kind: &'static str, level: WatchLevel, verdict: String) -> Self {
+        let printable = |letter: char| if letter.is_control() { '\u{FFFD}' } else { letter };
+        let verdict = verdict.chars().take(VERDICT_MAX).map(printable).collect();
         Self {
             time: now.wall,
             kind,
@@ -115,6 +122,14 @@ mod tests {
 
     fn line(kind: &'static str) -> WatchLine {
         WatchLine::new(at(0), kind, WatchLevel::Note, "x".into())
+    }
+
+    #[test]
+    fn a_verdict_that_quotes_a_stranger_is_cut_and_commands_no_terminal() {
+        let verdict = format!("a/\u{1b}[2J\n{}", "x".repeat(60_000));
+        let line = WatchLine::new(at(0), "mqtt", WatchLevel::Bad, verdict);
+        assert!(line.verdict.starts_with("a/\u{FFFD}[2J\u{FFFD}xxx"));
+        assert_eq!(line.verdict.chars().count(), 300);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(crate) struct Client {
     pub(crate) handed_over: usize,
     /// Whether the host was asked to stop reading.
     pub(crate) paused: bool,
+    /// Whether its messages of QoS 0 are being dropped.
+    pub(crate) not_reading: bool,
 }
 
 impl Client {
@@ -95,6 +97,7 @@ impl Client {
             tell_at: None,
             handed_over: 0,
             paused: false,
+            not_reading: false,
         }
     }
 

@@ -8,12 +8,14 @@ use store::{Change, Command, EventRow, Pointer, State};
 
 use super::client::{Client, Phase, Subscribed};
 use super::message::{Held, Message};
-use super::{Broker, BrokerView, RECENT_MAX, TELL_AFTER, TELL_MAX, Waiting};
+use super::{Broker, BrokerView, Note, RECENT_MAX, TELL_AFTER, TELL_MAX, Waiting};
 use crate::effect::Effect;
 use crate::input::{StreamId, Token};
 
 /// Places of a replicated queue in a session at a time.
 const LOADED_MAX: usize = 64;
+/// Bytes of payload that may wait for one client outside the log.
+const WAITING_BYTES_MAX: usize = 8 << 20;
 /// Rows of the event log read at a time.
 const ROWS_PER_READ: usize = 64;
 
@@ -108,8 +110,18 @@ impl Broker {
             let through_queue = client.fence.is_some() && found.qos > Qos::AtMostOnce;
             let allowed = view.state.scope_allows(identity.scope, message.topic.as_str());
             let unwanted = found.qos == Qos::AtMostOnce && !client.connection.is_writable();
-            self.unread += u64::from(unwanted && allowed);
-            if through_queue || !allowed || unwanted {
+            if through_queue || !allowed {
+                continue;
+            }
+            let overflows = !unwanted && is_full(&client.session, self.config.session.max_queue);
+            self.unread += u64::from(unwanted);
+            self.overflowed += u64::from(overflows);
+            let too_slow = unwanted || overflows;
+            if too_slow && !client.not_reading {
+                self.notes.push(Note::NotReading { name: identity.name.clone() });
+            }
+            client.not_reading = too_slow;
+            if too_slow {
                 continue;
             }
             let held = Held {
@@ -118,7 +130,7 @@ impl Broker {
                 subscription_ids: found.identifiers,
                 retain: found.retain_as_published && message.retain,
             };
-            // What a full queue drops is counted by the session.
+            // There is room: nothing is dropped for it.
             let _ = client.session.enqueue(held, found.qos);
             self.pump(view, found.stream);
             self.flush(found.stream);
@@ -294,6 +306,14 @@ impl Broker {
         let client_id = client.name().to_owned();
         self.propose(Waiting::Nobody, Command::AckMessages { client_id, fence, taken });
     }
+}
+
+/// Whether as much waits for a client as may. What comes then is dropped, not the oldest: that may be
+/// a message that the log keeps for it.
+fn is_full(session: &Session<Held>, limit: usize) -> bool {
+    let queue = &session.state().queue;
+    let bytes: usize = queue.iter().map(|queued| queued.message.message.payload.len()).sum();
+    queue.len() >= limit || bytes >= WAITING_BYTES_MAX
 }
 
 /// Whether a persistent session wants the message.

@@ -107,6 +107,20 @@ pub enum Note {
         /// Where.
         topic: String,
     },
+    /// A subscription was refused.
+    NotGranted {
+        /// Session name.
+        name: String,
+        /// The filter, or what is wrong with it.
+        wanted: String,
+        /// What the client was told.
+        reason: ReasonCode,
+    },
+    /// A client reads so slowly that messages are dropped from now on.
+    NotReading {
+        /// Session name.
+        name: String,
+    },
     /// A downlink that makes no sense.
     BadCommand {
         /// Where.
@@ -140,6 +154,8 @@ pub struct Broker {
     notes: Vec<Note>,
     /// Messages of QoS 0 dropped because their client did not read.
     unread: u64,
+    /// Messages of QoS 1 and 2 dropped because too much waited for their client.
+    overflowed: u64,
     effects: VecDeque<Effect>,
 }
 
@@ -184,6 +200,7 @@ impl Broker {
             quorum: false,
             notes: Vec::new(),
             unread: 0,
+            overflowed: 0,
             effects: VecDeque::new(),
         }
     }
@@ -201,6 +218,12 @@ impl Broker {
     /// Messages of QoS 0 dropped since this was last asked, because their clients did not read.
     pub fn take_unread(&mut self) -> u64 {
         core::mem::take(&mut self.unread)
+    }
+
+    /// Messages of QoS 1 and 2 dropped since this was last asked, because too much waited for their
+    /// clients already.
+    pub fn take_overflowed(&mut self) -> u64 {
+        core::mem::take(&mut self.overflowed)
     }
 
     /// Clients connected and accepted.

@@ -13,7 +13,7 @@ use store::{Command, MqttSubscription, Reply};
 use super::client::Subscribed;
 use super::deliver::Route;
 use super::message::{Held, Message};
-use super::{Broker, BrokerView, Waiting};
+use super::{Broker, BrokerView, Note, Waiting};
 use crate::input::StreamId;
 
 /// A subscription that gets retained messages once it is acknowledged.
@@ -34,10 +34,19 @@ impl Broker {
         let mut reasons = Vec::new();
         let (mut add, mut retained) = (Vec::new(), Vec::new());
         for (wanted, options) in event.requests {
+            let text = match &wanted {
+                Ok(wanted) => wanted.filter.as_str().to_owned(),
+                Err(error) => error.to_string(),
+            };
             let granted = self.grant(stream, wanted);
             reasons.push(match &granted {
                 Ok(_) => options.qos.granted(),
-                Err(reason) => *reason,
+                Err(reason) => {
+                    let name = self.clients.get(&stream).map_or("", |client| client.name());
+                    let (name, reason) = (name.to_owned(), *reason);
+                    self.notes.push(Note::NotGranted { name, wanted: text, reason });
+                    reason
+                }
             });
             let Ok(filter) = granted else { continue };
             let identifier = event.subscription_id;
