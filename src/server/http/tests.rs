@@ -225,7 +225,8 @@ async fn hostile_requests_are_refused_and_counted() {
 async fn slow_heads_and_slow_bodies_do_not_hold_a_connection() {
     let (handle, asked) = node(|_| Ok(Outcome::Metrics(Vec::new())));
     let http = server(handle, None).await;
-    let begun = b"POST /api/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{";
+    let begun = b"POST /api/tenants HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        Content-Length: 10\r\n\r\n{";
     let stream = TcpStream::connect(http.addresses()[0]).await.unwrap();
     let slow_body = tokio::time::timeout(Duration::from_secs(5), exchange(stream, begun));
     assert_eq!(slow_body.await.expect("it is cut off").0, 408);
