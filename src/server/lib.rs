@@ -1,4 +1,4 @@
-//! Tern in the real world: tokio's sockets, files and clocks, HTTP, configuration, the command line.
+//! Tern in the real world: tokio's sockets, files, clocks; HTTP, configuration, the command line.
 
 mod cli;
 pub mod config;
