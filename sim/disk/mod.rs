@@ -90,7 +90,7 @@ impl State {
 
     fn sync(&mut self, file: Inode) -> io::Result<()> {
         if std::mem::take(&mut self.fail_sync) {
-            self.platter.orphan(file);
+            self.platter.orphan(file, &mut self.cuts);
             return Err(io::Error::other("simulated disk: input/output error"));
         }
         self.unpaid += 1;
@@ -153,6 +153,11 @@ impl Disk {
         state.platter.rename(from, to);
         state.platter.sync_folder();
         state.unpaid += 1;
+    }
+
+    /// Takes a file's name away. As lasting as a new name is: a power cut may bring it back.
+    pub fn remove(&self, name: &str) {
+        held(&self.0).platter.remove(name);
     }
 
     /// The whole content of a file.

@@ -24,6 +24,7 @@ enum Op {
     Sync { file: Inode },
     Link { name: String, file: Inode },
     Rename { from: String, to: String },
+    Unlink { name: String },
     SyncFolder,
 }
 
@@ -31,8 +32,6 @@ enum Op {
 struct Entry {
     number: u64,
     op: Op,
-    /// Its fsync failed: later ones pass it by, as kernels mark such pages clean.
-    orphaned: bool,
 }
 
 /// The bytes and the names, in one state.
@@ -57,6 +56,9 @@ impl Surface {
                 if let Some(file) = self.names.remove(from) {
                     self.names.insert(to.clone(), file);
                 }
+            }
+            Op::Unlink { name } => {
+                self.names.remove(name);
             }
             Op::Sync { .. } | Op::SyncFolder => {}
         }
@@ -119,7 +121,7 @@ impl Platter {
     fn record(&mut self, op: Op) {
         self.cache.apply(&op);
         self.numbers += 1;
-        self.journal.push(Entry { number: self.numbers, op, orphaned: false });
+        self.journal.push(Entry { number: self.numbers, op });
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Inode> {
@@ -135,6 +137,10 @@ impl Platter {
 
     pub(super) fn rename(&mut self, from: &str, to: &str) {
         self.record(Op::Rename { from: from.to_owned(), to: to.to_owned() });
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.record(Op::Unlink { name: name.to_owned() });
     }
 
     pub(super) fn read(&self, file: Inode) -> &[u8] {
@@ -161,19 +167,29 @@ impl Platter {
         self.record(Op::SyncFolder);
     }
 
-    /// An fsync of the file has failed: nobody can say any more what of it will be written.
-    pub(super) fn orphan(&mut self, file: Inode) {
-        for entry in &mut self.journal {
+    /// An fsync of the file has failed. What it should have covered was written wholly, in part or
+    /// not at all just then, as the dice say; the cache shows all of it, is clean for the kernel,
+    /// and will not be written again unless somebody writes the same place anew.
+    pub(super) fn orphan(&mut self, file: Inode, dice: &mut Dice) {
+        for entry in std::mem::take(&mut self.journal) {
             match &entry.op {
-                Op::Write { file: of, .. } | Op::SetLen { file: of, .. } if *of == file => {
-                    entry.orphaned = true;
+                Op::Write { file: of, offset, bytes } if *of == file => match dice.below(3) {
+                    0 => self.tally.lost += 1,
+                    1 => self.durable.write(file, *offset, bytes),
+                    _ => self.tear(dice, file, *offset, bytes),
+                },
+                Op::SetLen { file: of, .. } if *of == file => {
+                    if dice.chance(0.5) {
+                        self.durable.apply(&entry.op);
+                    }
                 }
                 Op::Write { .. }
                 | Op::SetLen { .. }
                 | Op::Sync { .. }
                 | Op::Link { .. }
                 | Op::Rename { .. }
-                | Op::SyncFolder => {}
+                | Op::Unlink { .. }
+                | Op::SyncFolder => self.journal.push(entry),
             }
         }
     }
@@ -221,16 +237,20 @@ impl Platter {
                     synced.insert(file, place);
                 }
                 Op::SyncFolder => folder = place,
-                Op::Write { .. } | Op::SetLen { .. } | Op::Link { .. } | Op::Rename { .. } => {}
+                Op::Write { .. }
+                | Op::SetLen { .. }
+                | Op::Link { .. }
+                | Op::Rename { .. }
+                | Op::Unlink { .. } => {}
             }
         }
         let mut open = Vec::new();
         for (place, entry) in self.journal.drain(..end).enumerate() {
             let covered = match &entry.op {
                 Op::Write { file, .. } | Op::SetLen { file, .. } => {
-                    !entry.orphaned && synced.get(file).is_some_and(|&sync| place < sync)
+                    synced.get(file).is_some_and(|&sync| place < sync)
                 }
-                Op::Link { .. } | Op::Rename { .. } => place < folder,
+                Op::Link { .. } | Op::Rename { .. } | Op::Unlink { .. } => place < folder,
                 Op::Sync { .. } | Op::SyncFolder => continue,
             };
             if covered {
@@ -270,7 +290,7 @@ impl Platter {
                     _ => self.tear(dice, *file, *offset, bytes),
                 },
                 Op::SetLen { .. } if fate % 2 == 1 => self.durable.apply(&entry.op),
-                Op::Link { .. } | Op::Rename { .. } => {
+                Op::Link { .. } | Op::Rename { .. } | Op::Unlink { .. } => {
                     // A journaling file system loses names from the end only.
                     folder_intact &= fate % 2 == 1;
                     if folder_intact {
@@ -307,6 +327,8 @@ impl Platter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::dice::Seed;
 
@@ -384,14 +406,25 @@ mod tests {
 
     #[test]
     fn a_failed_fsync_is_not_mended_by_the_next() {
+        let tries = AtomicU32::new(0);
         let failed = outcomes(|platter| {
             let file = named(platter);
             platter.write(file, 0, b"a");
-            platter.orphan(file);
+            let seed = Seed(u64::from(tries.fetch_add(1, Ordering::Relaxed)));
+            platter.orphan(file, &mut seed.stream("orphans"));
             platter.sync(file);
             platter.settle(platter.mark());
         });
         assert!(failed.contains_key(&Some(Vec::new())), "{failed:?}");
+        let again = outcomes(|platter| {
+            let file = named(platter);
+            platter.write(file, 0, b"a");
+            platter.orphan(file, &mut Seed(1).stream("orphans"));
+            platter.write(file, 0, b"a");
+            platter.sync(file);
+            platter.settle(platter.mark());
+        });
+        assert!(again.keys().eq([Some(b"a".to_vec())].iter()), "{again:?}");
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::runtime::{Once, OnceReceiver, OnceSender, held};
 /// The storage file, and its name while it is being created.
 const FILE: &str = "tern.redb";
 const TEMPORARY: &str = "tern.redb.new";
+/// Says that an fsync has failed.
+const SUSPECT: &str = "tern.redb.suspect";
 
 /// Bugs that can be planted beneath a node, to prove that the checkers see. Feature `sabotage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +108,19 @@ impl Medium for Disk {
 
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         Ok(Box::new(Self::open(self, FILE)?))
+    }
+
+    fn is_suspect(&self) -> io::Result<bool> {
+        Ok(Self::exists(self, SUSPECT))
+    }
+
+    fn set_suspect(&self, suspect: bool) -> io::Result<()> {
+        if suspect {
+            drop(self.create(SUSPECT));
+        } else {
+            self.remove(SUSPECT);
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 //! decided here, once for all runtimes:
 //!
 //! * fsync failed: latched. Nothing is written any more, since the kernel may have dropped the
-//!   dirty pages and the next fsync would say "fine".
+//!   dirty pages and the next fsync would say "fine". The next start writes the whole file anew.
 //! * disk full: redb is closed and opened again, which takes it back to its last commit; the
 //!   batches are refused with [`StorageError::Full`] and later ones may pass.
 //! * anything else: latched too.
@@ -92,8 +92,11 @@ impl Database {
         let exists = medium.exists().map_err(|e| StorageError::io("looking for the file", e))?;
         if !exists {
             create(&*medium)?;
+        } else if medium.is_suspect().map_err(|e| StorageError::io("looking for doubts", e))? {
+            tracing::warn!("an fsync had failed: the storage file is written anew");
+            medium::rewrite(&*medium)?;
         }
-        let engine = Engine::open(&*medium)?;
+        let engine = Engine::open(&*medium).inspect_err(|error| doubt(&*medium, error))?;
         engine.check_format()?;
         let progress = Progress::new(engine.position()?);
         Ok(Self {
@@ -204,6 +207,7 @@ impl Database {
     fn latch(&self, error: StorageError) -> StorageError {
         if error != StorageError::Full && self.stopped.set(error.clone()).is_ok() {
             tracing::error!(%error, "storage stopped");
+            doubt(&*self.medium, &error);
         }
         error
     }
@@ -264,6 +268,15 @@ impl Progress {
     fn forget_lazy(&mut self) {
         self.lazy.clear();
         self.lazy_bytes = 0;
+    }
+}
+
+/// Remembers for the next start that the cache may hold what the disk does not.
+fn doubt(medium: &dyn Medium, error: &StorageError) {
+    if matches!(error, StorageError::Sync { .. })
+        && let Err(error) = medium.set_suspect(true)
+    {
+        tracing::error!(%error, "reboot the machine before the next start");
     }
 }
 

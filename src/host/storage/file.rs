@@ -13,6 +13,8 @@ use super::{Medium, StorageError};
 const FILE: &str = "tern.redb";
 /// Name it bears while being created.
 const TEMPORARY: &str = "tern.redb.new";
+/// Name of the file that says that an fsync of the storage file has failed.
+const SUSPECT: &str = "tern.redb.suspect";
 /// Name of the file whose lock stands for the folder.
 const LOCK: &str = "lock";
 
@@ -105,6 +107,15 @@ impl Medium for Folder {
 
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         backend(OpenOptions::new().read(true).write(true).open(self.path.join(FILE))?)
+    }
+
+    fn is_suspect(&self) -> io::Result<bool> {
+        self.path.join(SUSPECT).try_exists()
+    }
+
+    fn set_suspect(&self, suspect: bool) -> io::Result<()> {
+        let path = self.path.join(SUSPECT);
+        if suspect { File::create(path).map(drop) } else { fs::remove_file(path) }
     }
 }
 

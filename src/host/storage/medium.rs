@@ -31,7 +31,53 @@ pub trait Medium: Send + Sync + 'static {
     ///
     /// Called at start, and again after a full disk: the earlier backend is closed by then.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Whether [`Medium::set_suspect`] was told so, by this process or one before it.
+    ///
+    /// Media whose cache dies with the process need no memory for it: the default.
+    fn is_suspect(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Remembers that an fsync of the file has failed, or that this has been mended.
+    ///
+    /// Need not outlive a power cut: what it is about, the cache, does not either.
+    fn set_suspect(&self, _suspect: bool) -> io::Result<()> {
+        Ok(())
+    }
 }
+
+/// Writes the whole file anew, in place, after an fsync of it has failed.
+///
+/// The cache holds pages that the kernel has marked clean and that are not on the disk. Everything
+/// works until the power goes, and then the file has holes. Written again they are dirty again.
+pub(crate) fn rewrite(medium: &dyn Medium) -> Result<(), StorageError> {
+    let doing = "writing the file anew after a failed fsync";
+    let backend = medium.open().map_err(|e| StorageError::io(doing, e))?;
+    let (backend, failure) = Watched::new(backend);
+    let run = || -> io::Result<()> {
+        let len = backend.len()?;
+        backend.set_len(len)?;
+        let mut buffer = vec![0; REWRITE_BYTES];
+        let mut offset = 0;
+        while offset < len {
+            let rest = usize::try_from(len - offset).unwrap_or(usize::MAX).min(REWRITE_BYTES);
+            backend.read(offset, &mut buffer[..rest])?;
+            backend.write(offset, &buffer[..rest])?;
+            offset += rest as u64;
+        }
+        backend.sync_data()?;
+        backend.close()?;
+        medium.set_suspect(false)
+    };
+    run().map_err(|error| {
+        let noted = failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        noted.unwrap_or_else(|| StorageError::io(doing, error))
+    })
+}
+
+/// Bytes rewritten at a time.
+const REWRITE_BYTES: usize = 1024 * 1024;
 
 /// What failed first on a backend.
 pub(crate) type Failure = Arc<Mutex<Option<StorageError>>>;

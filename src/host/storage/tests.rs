@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::torn::{Dice, Fault, TornDisk};
-use super::{Batch, Database, Folder, Meta, Op, StorageError};
+use super::{Batch, Database, Folder, Medium, Meta, Op, StorageError};
 
 /// Batch `n` of the model: two log records, an event row and a cursor that names it.
 fn batch(n: u64) -> Batch {
@@ -142,6 +142,26 @@ fn a_failed_fsync_is_latched() {
         disk.reboot(&mut Dice(n));
         assert!(next_batch(&Database::open(disk).unwrap()) >= n);
     }
+}
+
+#[test]
+fn after_a_failed_fsync_the_next_start_writes_the_file_anew_and_forgets_its_doubts() {
+    let path = std::env::temp_dir().join(format!("tern-suspect-{}", std::process::id()));
+    let database = Database::open_folder(&path).unwrap();
+    database.commit_one(batch(0)).unwrap();
+    drop(database);
+    let folder = Folder::open(&path).unwrap();
+    assert!(!Medium::is_suspect(&folder).unwrap());
+    Medium::set_suspect(&folder, true).unwrap();
+    drop(folder);
+    let database = Database::open_folder(&path).unwrap();
+    assert_eq!(next_batch(&database), 1);
+    database.commit_one(batch(1)).unwrap();
+    drop(database);
+    let folder = Folder::open(&path).unwrap();
+    assert!(!Medium::is_suspect(&folder).unwrap(), "it has been mended");
+    drop(folder);
+    std::fs::remove_dir_all(&path).unwrap();
 }
 
 #[test]
