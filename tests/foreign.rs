@@ -2,6 +2,7 @@
 //!
 //! Its stack decides everything; the radio below it is the site's air. It hears a frame only if it
 //! has tuned to the frame's frequency and modulation when the frame begins.
+#![allow(clippy::wildcard_enum_match_arm, reason = "one event is waited for, the rest passes")]
 
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ struct Dice(u64);
 
 impl RngCore for Dice {
     fn next_u32(&mut self) -> u32 {
-        (self.next_u64() >> 32) as u32
+        u32::try_from(self.next_u64() >> 32).expect("the upper half")
     }
 
     fn next_u64(&mut self) -> u64 {
@@ -50,7 +51,7 @@ impl RngCore for Dice {
 
     fn fill_bytes(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
-            *byte = self.next_u32() as u8;
+            *byte = self.next_u64().to_be_bytes()[0];
         }
     }
 
@@ -150,7 +151,7 @@ impl<'a> ForeignDevice<'a> {
             _ => Configuration::new(lorawan_device::Region::EU868),
         };
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let seed = clock.expect("after 1970").as_nanos() as u64 | 1;
+        let seed = u64::from(clock.expect("after 1970").subsec_nanos()) << 32 | 1;
         let mut stack = Stack::new(configuration, AirRadio::default(), Dice(seed));
         // In US915 it joins with SF10 whatever it is told, but takes RX1 from what it was told.
         if !region.is_fixed_plan() {

@@ -195,8 +195,9 @@ fn draw(seed: &mut u64) -> u64 {
 #[test]
 fn kill_nine_under_load_takes_nothing_back() {
     let kills = std::env::var("TERN_KILLS").map_or(5, |text| text.parse().expect("a number"));
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
-    let seed = std::env::var("TERN_SEED").map_or(clock as u64 | 1, |text| text.parse().unwrap());
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let drawn = u64::from(clock.subsec_nanos()) << 20 | 1;
+    let seed = std::env::var("TERN_SEED").map_or(drawn, |text| text.parse().unwrap());
     println!("TERN_SEED={seed} TERN_KILLS={kills}");
     let mut dice = seed;
     let binary = env!("CARGO_BIN_EXE_tern-under-test").as_ref();

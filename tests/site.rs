@@ -1,5 +1,6 @@
 //! A place with simulated gateways and devices, as a test looks at it: ask, then wait for what
 //! must happen.
+#![allow(clippy::wildcard_enum_match_arm, reason = "one event is waited for, the rest passes")]
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};

@@ -91,6 +91,12 @@ pub enum DemoError {
     Cases(#[from] cases::CaseFileError),
 }
 
+impl DemoError {
+    fn unexpected(what: &str, outcome: Outcome) -> Self {
+        Self::Unexpected { what: what.to_owned(), outcome: Box::new(outcome) }
+    }
+}
+
 /// Runs it, until it is over or Ctrl-C.
 ///
 /// * Errors: [`DemoError`]; nothing is left behind.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use host::service::Handle;
 use lorawan::NetId;
 use node::api::wire::{Application, Created, DeviceProfile, Gateway, MqttUser, MqttUserCreated};
-use node::api::{ApiError, Credentials, Operation, Outcome};
+use node::api::{Credentials, Operation, Outcome};
 
 use super::DemoError;
 use crate::run::{self, Running, ServeSettings};
@@ -126,10 +126,11 @@ impl DemoNode {
     ///
     /// * Errors: as [`Self::call`].
     pub async fn create(&self, what: &str, operation: Operation) -> Result<String, DemoError> {
-        match self.call(what, operation).await? {
-            Outcome::Created(Created { id }) => Ok(id),
-            other => Err(DemoError::Unexpected { what: what.to_owned(), outcome: Box::new(other) }),
-        }
+        let outcome = self.call(what, operation).await?;
+        let Outcome::Created(Created { id }) = &outcome else {
+            return Err(DemoError::unexpected(what, outcome));
+        };
+        Ok(id.clone())
     }
 
     /// Makes an application.
@@ -164,13 +165,12 @@ impl DemoNode {
     pub async fn account(&self, name: &str) -> Result<MqttUserCreated, DemoError> {
         let user =
             MqttUser { name: name.to_owned(), all: true, can_publish: true, ..MqttUser::default() };
-        match self.call("MQTT account", Operation::CreateMqttUser(user)).await? {
-            Outcome::MqttUserCreated(created) => Ok(created),
-            other => Err(DemoError::Unexpected {
-                what: "MQTT account".to_owned(),
-                outcome: Box::new(other),
-            }),
-        }
+        let what = "MQTT account";
+        let outcome = self.call(what, Operation::CreateMqttUser(user)).await?;
+        let Outcome::MqttUserCreated(created) = &outcome else {
+            return Err(DemoError::unexpected(what, outcome));
+        };
+        Ok(created.clone())
     }
 
     /// Waits until the node cannot go on, and says why.
@@ -182,9 +182,4 @@ impl DemoNode {
     pub async fn stop(self) {
         self.handle.stop().await;
     }
-}
-
-/// Whether there was nothing to delete.
-pub fn is_missing(error: &DemoError) -> bool {
-    matches!(error, DemoError::Refused { source: ApiError::NotFound(_), .. })
 }

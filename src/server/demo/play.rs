@@ -328,11 +328,7 @@ impl Play {
             "join" => {
                 self.tally.joined.insert(dev_eui);
             }
-            "up" => {
-                if self.tally.delivered.insert(id) {
-                    self.answer(&dev_eui)?;
-                }
-            }
+            "up" if self.tally.delivered.insert(id.clone()) => self.answer(&dev_eui)?,
             "ack" => {
                 self.tally.acknowledged.insert(id);
             }

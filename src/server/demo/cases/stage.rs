@@ -20,7 +20,6 @@ use node::api::{Operation, Outcome};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 
-use super::super::DemoError;
 use super::super::link::{Link, Message};
 use super::super::node::{DemoNode, NodeSettings};
 use super::file::{Case, Device, Item, Profile, RxInfo, Session, Step, Trigger, TxInfo};
@@ -244,10 +243,7 @@ impl Radio {
                 return Err("no sockets".into());
             };
             down.send(&encode_pull_data(head(1, id))).await.map_err(text)?;
-            match receive(&down).await? {
-                Downward::PullAck { token: 1 } => {}
-                other => return Err(format!("{other:?} for a PULL_DATA")),
-            }
+            acknowledged(&down, &Downward::PullAck { token: 1 }).await?;
             gateways.push((gateway.gateway_id.clone(), id, up, down));
         }
         Ok(Self { gateways })
@@ -274,10 +270,7 @@ impl Radio {
             };
             let push = PushData { rxpks: vec![rxpk], ..PushData::default() };
             up.send(&push.encode(head(2, *id))).await.map_err(text)?;
-            match receive(up).await? {
-                Downward::PushAck { token: 2 } => {}
-                other => return Err(format!("{other:?} for a PUSH_DATA")),
-            }
+            acknowledged(up, &Downward::PushAck { token: 2 }).await?;
         }
         Ok(())
     }
@@ -288,18 +281,16 @@ impl Radio {
         let waits = self.gateways.iter().zip(&mut buffers).map(|((name, id, _, down), buffer)| {
             Box::pin(async move {
                 let length = down.recv(buffer).await.map_err(text)?;
-                match parse_downward(&buffer[..length]).map_err(text)? {
-                    Downward::PullResp { token, txpk } => {
-                        // The device hears the first too late, so that the second window shows too.
-                        if second {
-                            let status = TxStatus::CollisionPacket;
-                            let reply = TxReply { status, power_used_dbm: None };
-                            down.send(&reply.encode(head(token, *id))).await.map_err(text)?;
-                        }
-                        Ok((name.clone(), txpk))
-                    }
-                    other => Err(format!("unexpected {other:?}")),
+                let downward = parse_downward(&buffer[..length]).map_err(text)?;
+                let Downward::PullResp { token, txpk } = downward else {
+                    return Err(format!("unexpected {downward:?}"));
+                };
+                // The gateway refuses the first, so that the second window shows too.
+                if second {
+                    let reply = TxReply { status: TxStatus::CollisionPacket, power_used_dbm: None };
+                    down.send(&reply.encode(head(token, *id))).await.map_err(text)?;
                 }
+                Ok((name.clone(), txpk))
             })
         });
         futures_util::future::select_all(waits).await.0
@@ -310,11 +301,12 @@ const fn head(token: u16, gateway: GatewayEui) -> Head {
     Head { version: Version::V2, token, gateway }
 }
 
-async fn receive(socket: &UdpSocket) -> Result<Downward, String> {
+async fn acknowledged(socket: &UdpSocket, wanted: &Downward) -> Result<(), String> {
     let mut buffer = [0; 4096];
     let length = timeout(ANSWER, socket.recv(&mut buffer)).await;
     let length = length.map_err(|_| "no answer over UDP".to_owned())?.map_err(text)?;
-    parse_downward(&buffer[..length]).map_err(text)
+    let seen = parse_downward(&buffer[..length]).map_err(text)?;
+    if seen == *wanted { Ok(()) } else { Err(format!("{seen:?} instead of {wanted:?}")) }
 }
 
 /// LoRa as the file has it.
@@ -355,15 +347,11 @@ async fn look(case: &Case, node: &DemoNode, observed: &mut Observed) -> Result<(
     for device in &case.provision.devices {
         let dev_eui = device.dev_eui.clone();
         let activation = Operation::GetActivation(dev_eui.clone());
-        match node.call("activation", activation).await.map_err(text)? {
-            Outcome::Activation(ActivationDetails { device_activation: Some(activation) }) => {
-                observed.activations.insert(dev_eui.clone(), activation);
-            }
-            Outcome::Activation(_) => {}
-            other => {
-                let what = "activation".to_owned();
-                return Err(text(DemoError::Unexpected { what, outcome: Box::new(other) }));
-            }
+        let outcome = node.call("activation", activation).await.map_err(text)?;
+        if let Outcome::Activation(ActivationDetails { device_activation: Some(activation) }) =
+            outcome
+        {
+            observed.activations.insert(dev_eui.clone(), activation);
         }
         let found = node.call("device", Operation::GetDevice(dev_eui.clone())).await;
         if let Outcome::Device(found) = found.map_err(text)? {
