@@ -129,7 +129,7 @@ impl DataFolder {
             return Err(DataError::KeyFileOpen { path });
         }
         let mut bytes = Zeroizing::new(Vec::new());
-        file.by_ref().take(64).read_to_end(&mut bytes).map_err(error)?;
+        (&mut file).take(64).read_to_end(&mut bytes).map_err(error)?;
         match bytes.as_slice().try_into() {
             Ok(key) => Ok(Zeroizing::new(key)),
             Err(_) => Err(DataError::KeyFile { bytes: bytes.len(), path }),
