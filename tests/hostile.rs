@@ -3,6 +3,7 @@
 //!
 //! Each test has a server of its own and ends with the same look at it, [`Picture::compare`].
 //! To repeat one: `cargo test -p tests --test main hostile::udp -- --nocapture`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends by panicking, and tells")]
 
 mod flood;
 mod http;

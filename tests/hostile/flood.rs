@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
 use tests::{Tern, eventually};
 
 use super::mqtt::Tenant;
@@ -20,7 +21,7 @@ const LIMIT: usize = 5_000;
 /// Files that this process and the server need beside the flood.
 const SPARE: usize = 1_000;
 /// Threads that open connections.
-const HANDS: usize = 4;
+const HANDS: u8 = 4;
 
 /// As many connections as wanted, and as many as this process may have open.
 fn affordable() -> usize {
@@ -35,18 +36,26 @@ fn affordable() -> usize {
     many
 }
 
+/// Opens connections from addresses of their own, so that they take no port that another test's
+/// server on 127.0.0.1 is about to listen on.
 fn open(to: SocketAddr, count: usize) -> Vec<TcpStream> {
-    let opens = move || {
-        let connect = |_| TcpStream::connect_timeout(&to, SOON).expect("the kernel takes it");
-        (0..count / HANDS).map(connect).collect::<Vec<_>>()
+    let opens = move |hand: u8| {
+        let source = SocketAddr::from(([127, 0, 0, 2 + hand], 0));
+        let connect = |_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a file is free");
+            socket.bind(&source.into()).expect("a port is free");
+            socket.connect_timeout(&to.into(), SOON).expect("the kernel takes it");
+            TcpStream::from(socket)
+        };
+        (0..count / usize::from(HANDS)).map(connect).collect::<Vec<_>>()
     };
-    let hands: Vec<_> = (0..HANDS).map(|_| std::thread::spawn(opens)).collect();
+    let hands: Vec<_> = (0..HANDS).map(|hand| std::thread::spawn(move || opens(hand))).collect();
     hands.into_iter().flat_map(|hand| hand.join().expect("it opened its share")).collect()
 }
 
 #[test]
 fn fifteen_thousand_half_open_connections_against_five_thousand() {
-    let many = affordable() / HANDS * HANDS;
+    let many = affordable() / usize::from(HANDS) * usize::from(HANDS);
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("tern-in-a-shell");
     let binary = env!("CARGO_BIN_EXE_tern-under-test");
@@ -68,7 +77,7 @@ fn fifteen_thousand_half_open_connections_against_five_thousand() {
     let mut strangers = 0;
     eventually("a new client is refused while all places are taken", SOON, || {
         strangers += 1;
-        flood.extend(open(tern.mqtt(), HANDS));
+        flood.extend(open(tern.mqtt(), usize::from(HANDS)));
         let at = refused(&Counters::read(&tern));
         let mut stranger = Peer::open(tern.mqtt());
         stranger.send(&connect(4, "stranger", Some(red.account()), &[]));
