@@ -308,8 +308,8 @@ impl Broker {
     }
 }
 
-/// Whether as much waits for a client as may. What comes then is dropped, not the oldest: that may be
-/// a message that the log keeps for it.
+/// Whether as much waits for a client as may. What comes then is dropped, not the oldest: that may
+/// be a message that the log keeps for it.
 fn is_full(session: &Session<Held>, limit: usize) -> bool {
     let queue = &session.state().queue;
     let bytes: usize = queue.iter().map(|queued| queued.message.message.payload.len()).sum();
