@@ -30,7 +30,8 @@ fn shows_life(region: &str) {
     let count = |kind: &str| kinds.iter().filter(|seen| **seen == kind).count();
     assert_eq!(count("join"), 3);
     assert!(count("up") >= 6 && count("txack") >= 1 && count("ack") >= 1, "{kinds:?}");
-    assert!(text.contains("confirmed"));
+    assert!(count("heard") >= 3, "{kinds:?}");
+    assert!(text.contains("confirmed") && text.contains("its uplink is acknowledged"));
     assert!(text.contains("joined     3 of 3 devices"));
     assert!(!text.contains('\x1b'), "colours only on a terminal");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();

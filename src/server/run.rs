@@ -164,12 +164,7 @@ fn halves(world: &RealWorld) -> [[u8; 16]; 2] {
     halves
 }
 
-fn node_config(
-    settings: &ServeSettings,
-    folder: &DataFolder,
-    vault: Vault,
-    admin: User,
-) -> Config {
+fn node_config(settings: &ServeSettings, folder: &DataFolder, vault: Vault, admin: User) -> Config {
     let [id, _] = halves(&RealWorld::new());
     let tenant = Tenant {
         id: Id::from_random(id),

@@ -65,14 +65,7 @@ impl Event {
             "status" => format!("link margin {} dB", self.number("/margin")),
             _ => format!("{} {}", self.text("/code"), self.text("/description")),
         };
-        let (on, off) = match (style, self.kind.as_str()) {
-            (Style::Plain, _) => ("", ""),
-            (Style::Coloured, "join") => ("\x1b[32m", "\x1b[0m"),
-            (Style::Coloured, "up") => ("\x1b[36m", "\x1b[0m"),
-            (Style::Coloured, "ack" | "txack") => ("\x1b[33m", "\x1b[0m"),
-            (Style::Coloured, _) => ("\x1b[35m", "\x1b[0m"),
-        };
-        format!("{time:<12.12}  {on}{:<6}{off}  {device:<16}  {}", self.kind, what.trim_end())
+        row(time, &self.kind, device, &what, style)
     }
 
     fn uplink(&self) -> String {
@@ -93,8 +86,21 @@ impl Event {
     }
 }
 
+/// One line. What a device has heard is of the kind `heard`; the others are events.
+pub(super) fn row(time: &str, kind: &str, device: &str, what: &str, style: Style) -> String {
+    let (on, off) = match (style, kind) {
+        (Style::Plain, _) => ("", ""),
+        (Style::Coloured, "join") => ("\x1b[32m", "\x1b[0m"),
+        (Style::Coloured, "up") => ("\x1b[36m", "\x1b[0m"),
+        (Style::Coloured, "ack" | "txack") => ("\x1b[33m", "\x1b[0m"),
+        (Style::Coloured, "heard") => ("\x1b[2m", "\x1b[0m"),
+        (Style::Coloured, _) => ("\x1b[35m", "\x1b[0m"),
+    };
+    format!("{time:<12.12}  {on}{kind:<6}{off}  {device:<16}  {}", what.trim_end())
+}
+
 /// Printable bytes as text, others in hexadecimal.
-fn readable(data: &[u8]) -> String {
+pub(super) fn readable(data: &[u8]) -> String {
     match std::str::from_utf8(data) {
         Ok(text) if !text.is_empty() && !text.contains(char::is_control) => format!("\"{text}\""),
         _ => data.iter().map(|byte| format!("{byte:02x}")).collect(),

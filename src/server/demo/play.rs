@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clock::Instant;
+use clock::{Instant, Now};
 use host::world::World;
 use lorawan::{DevEui, GatewayEui, JoinEui, Key, Region};
 use mqtt::{ClientConfig, Version};
@@ -18,7 +18,7 @@ use radio::{AppUplink, DeviceConfig, DeviceEffect, ForwarderConfig, Sent, Signal
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::line::{Event, Style};
+use super::line::{Event, Style, readable, row};
 use super::link::Link;
 use super::node::{DemoNode, NodeSettings};
 use super::{DemoArgs, DemoError};
@@ -87,6 +87,7 @@ struct Tally {
     joined: BTreeSet<String>,
     sent: u32,
     delivered: BTreeSet<String>,
+    answered: u32,
     queued: u32,
     heard: u32,
     acknowledged: BTreeSet<String>,
@@ -129,7 +130,7 @@ async fn play(args: &DemoArgs, region: &'static Region, node: &DemoNode) -> Resu
     let field = field.map_err(|source| DemoError::Io { what: "gateways", source })?;
     say(&format!(
         "{} simulated gateways send to udp {}, {} devices ({}) join through them.\n\
-         Every event, as MQTT delivers it from tcp {}{}:\n",
+         Every event, as MQTT delivers it from tcp {}{}; and what devices hear:\n",
         GATEWAYS.len(),
         node.udp(),
         actors.len(),
@@ -243,7 +244,7 @@ impl Play {
                     },
                     None => return Err(DemoError::Failed("the MQTT connection ended".into())),
                 },
-                Some(event) = events.recv() => self.watch(event),
+                Some(event) = events.recv() => self.watch(event)?,
                 _ = steps.tick() => {
                     let now = self.now();
                     if closing.is_none() && end.is_some_and(|end| end <= now) {
@@ -291,12 +292,15 @@ impl Play {
     }
 
     /// What devices and gateways do.
-    fn watch(&mut self, event: FieldEvent) {
-        let FieldEvent::Device { dev_eui, effect } = event else { return };
-        let now = self.now();
+    fn watch(&mut self, event: FieldEvent) -> Result<(), DemoError> {
+        let FieldEvent::Device { dev_eui, effect } = event else { return Ok(()) };
+        let Now { instant: now, wall } = self.world.now();
         let Some(actor) = self.actors.iter_mut().find(|actor| actor.dev_eui == dev_eui) else {
-            return;
+            return Ok(());
         };
+        let time = wall.to_string();
+        let time = time.get(11..).unwrap_or_default().trim_end_matches('Z');
+        let heard = |what: &str| say(&row(time, "heard", &actor.name, what, self.style));
         match effect {
             DeviceEffect::Joined { .. } => {
                 actor.joined = true;
@@ -305,10 +309,15 @@ impl Play {
             DeviceEffect::Transmit { sent: Sent::Data { attempt: 1, .. }, .. } => {
                 self.tally.sent += 1;
             }
-            DeviceEffect::Delivered(_) => {
+            DeviceEffect::Delivered(down) => {
                 self.tally.heard += 1;
+                heard(&format!("#{:<4} {}", down.fcnt, readable(&down.payload)))?;
                 // It answers soon: the acknowledgement of a confirmed downlink rides along.
                 actor.next = actor.next.min(now + Duration::from_millis(1_500));
+            }
+            DeviceEffect::Done { fcnt, acked: true, .. } => {
+                self.tally.answered += 1;
+                heard(&format!("#{fcnt:<4} its uplink is acknowledged"))?;
             }
             DeviceEffect::Transmit { .. }
             | DeviceEffect::Judged(_)
@@ -317,6 +326,7 @@ impl Play {
             | DeviceEffect::Time { .. }
             | DeviceEffect::Done { .. } => {}
         }
+        Ok(())
     }
 
     /// An event: counted, printed, sometimes answered.
@@ -372,7 +382,12 @@ impl Tally {
     /// * Errors: nothing did.
     fn close(&self, devices: usize) -> Result<(), DemoError> {
         say(&format!("\njoined     {} of {devices} devices", self.joined.len()))?;
-        say(&format!("uplinks    {} sent, {} delivered", self.sent, self.delivered.len()))?;
+        say(&format!(
+            "uplinks    {} sent, {} delivered, {} acknowledged to their device",
+            self.sent,
+            self.delivered.len(),
+            self.answered
+        ))?;
         say(&format!(
             "downlinks  {} queued, {} heard by devices, {} acknowledged",
             self.queued,
