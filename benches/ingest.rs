@@ -1,5 +1,5 @@
-//! A node without its disk and its network: one PUSH_DATA in, through MIC, window, log entry and apply,
-//! to the row of the event log; confirmed ones also to the PULL_RESP.
+//! A node without its disk and its network: one PUSH_DATA in, through MIC, window, log entry and
+//! apply, to the row of the event log; confirmed ones also to the PULL_RESP.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! A node without a host: what it proposes is applied at once, what it would fsync is fsynced, and the
-//! clock is a number. For stories about the whole server, and for measuring it without its disk.
+//! A node without a host: what it proposes is applied at once, what it would fsync is fsynced, and
+//! the clock is a number. For stories about the whole server, and for measuring it without its
+//! disk.
 
 use std::net::SocketAddr;
 

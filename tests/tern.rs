@@ -1,4 +1,5 @@
-//! The `tern` command under the tests' own build profile, so that process tests build nothing twice.
+//! The `tern` command under the tests' own build profile, so that process tests build nothing
+//! twice.
 
 fn main() -> std::process::ExitCode {
     server::main()

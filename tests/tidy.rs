@@ -1,5 +1,5 @@
-//! The tree keeps its own rules: file headers, sizes, scenario headers, sources of invariants, every
-//! folder named in the README, and floors that reach no runtime.
+//! The tree keeps its own rules: file headers, sizes, scenario headers, sources of invariants,
+//! every folder named in the README, and floors that reach no runtime.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! How one node lives on some runtime: a chapter in five parts.
 //!
 //! * [`world`] and [`net`]: what a node needs from outside, as small traits. `server` answers them
-//!   with tokio and real files, the simulator with madsim and faulty ones. Nothing here knows which.
+//!   with tokio and real files, the simulator with madsim and faulty ones. Nothing here knows
+//!   which.
 //! * [`runtime`]: short names for the channels of openraft's runtime trait.
 //! * [`storage`] and [`disk`]: one redb file with the log, the snapshot, the event rows and the
 //!   cursors; every record checksummed, many batches in one fsync.

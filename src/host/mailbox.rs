@@ -1,7 +1,7 @@
 //! A queue whose sender never waits: for what the loop hands to its tasks, and they to it.
 //!
-//! Unbounded by itself; each user names its own bound. The receiver takes all that waits at once, so
-//! that what came together is written, proposed or applied together.
+//! Unbounded by itself; each user names its own bound. The receiver takes all that waits at once,
+//! so that what came together is written, proposed or applied together.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,7 +1,8 @@
-//! The loop: hands inputs to the node, does its effects in order, arms its deadline. Decides nothing.
+//! The loop: hands inputs to the node, does its effects in order, arms its deadline. Decides
+//! nothing.
 //!
-//! What the log decided comes before what the network brought, so that a flood of datagrams does not
-//! hold up the answer to a frame already accepted.
+//! What the log decided comes before what the network brought, so that a flood of datagrams does
+//! not hold up the answer to a frame already accepted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

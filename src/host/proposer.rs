@@ -17,8 +17,8 @@ use crate::world::World;
 const PROPOSALS_PER_ENTRY: usize = 256;
 /// Bytes in one entry, roughly; a command that is larger alone goes alone.
 const ENTRY_BYTES: usize = 512 * 1024;
-/// How long a monotonic interval an entry may report: a pause of the process is not time that passed
-/// for sessions and expiries.
+/// How long a monotonic interval an entry may report: a pause of the process is not time that
+/// passed for sessions and expiries.
 const ELAPSED_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) struct Proposer<W: World> {

@@ -1,7 +1,7 @@
 //! Accepted connections: a reader and a writer task each, with the loop between them.
 //!
-//! The node bounds what waits for a client (it counts what it wrote and what was drained); here every
-//! write that waits goes out in one call. Connections beyond the limit are closed at once.
+//! The node bounds what waits for a client (it counts what it wrote and what was drained); here
+//! every write that waits goes out in one call. Connections beyond the limit are closed at once.
 
 use std::net::SocketAddr;
 use std::pin::pin;

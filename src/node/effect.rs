@@ -11,7 +11,8 @@ use crate::input::{CallId, StreamId, Token};
 /// One piece of work for the host.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send a datagram from the gateways' socket number `listener`; if the network will not take it, drop it.
+    /// Send a datagram from the gateways' socket number `listener`; if the network will not take
+    /// it, drop it.
     SendDatagram {
         /// Which socket.
         listener: u8,
@@ -49,7 +50,8 @@ pub enum Effect {
     /// Put this into the log. It comes back through [`crate::Node::apply`], or as
     /// [`crate::Input::ProposalFailed`].
     Propose(Proposal),
-    /// Write `value` under `key` among the cursors, fsync, then say so. Two under one key: in order.
+    /// Write `value` under `key` among the cursors, fsync, then say so. Two under one key: in
+    /// order.
     PersistCursor {
         /// Named in [`crate::Input::CursorPersisted`].
         token: Token,

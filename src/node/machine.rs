@@ -1,7 +1,7 @@
 //! The node: gateways, frames, broker and API around one replicated state.
 //!
-//! Driven by [`Node::handle`] for what happens outside, [`Node::apply`] for what the log has decided,
-//! [`Node::handle_timeout`] when [`Node::poll_timeout`] is due; after each, drain
+//! Driven by [`Node::handle`] for what happens outside, [`Node::apply`] for what the log has
+//! decided, [`Node::handle_timeout`] when [`Node::poll_timeout`] is due; after each, drain
 //! [`Node::poll_effect`]. The parts do not know each other: everything between them passes here.
 
 use std::collections::{BTreeMap, VecDeque};

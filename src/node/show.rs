@@ -1,4 +1,5 @@
-//! What the parts of the node tell, as lines for people: a verdict and, where there is one, a remedy.
+//! What the parts of the node tell, as lines for people: a verdict and, where there is one, a
+//! remedy.
 
 use std::net::SocketAddr;
 

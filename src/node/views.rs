@@ -1,5 +1,5 @@
-//! How the node's parts look at each other: the state and the vault as `mac` needs them, the sockets
-//! as the API needs them. Views only: nothing is kept.
+//! How the node's parts look at each other: the state and the vault as `mac` needs them, the
+//! sockets as the API needs them. Views only: nothing is kept.
 
 use clock::{Duration, Now, WallTime};
 use gateway::semtech::{SeenGateway, Server};

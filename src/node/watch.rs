@@ -1,7 +1,8 @@
 //! What an operator sees live: each frame with its verdict and the remedy.
 //!
-//! Lines are for people; nothing is decided by them. Floods are thinned here: beyond a rate per kind
-//! of line only a count is kept, and told when the flood ends. The API keeps the ring of what passed.
+//! Lines are for people; nothing is decided by them. Floods are thinned here: beyond a rate per
+//! kind of line only a count is kept, and told when the flood ends. The API keeps the ring of what
+//! passed.
 
 use std::collections::BTreeMap;
 

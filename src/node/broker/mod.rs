@@ -5,8 +5,8 @@
 //! queue, and here only while connected. Messages of QoS 1 and 2 reach such a session through that
 //! queue alone, so that what was decided before a crash arrives after it. Source: DESIGN.md 7.
 //!
-//! Limit: the packet ids of a persistent session are this process's; after a crash an unacknowledged
-//! QoS 2 message is sent under a new id, so it may arrive twice.
+//! Limit: the packet ids of a persistent session are this process's; after a crash an
+//! unacknowledged QoS 2 message is sent under a new id, so it may arrive twice.
 
 mod client;
 mod connect;

@@ -187,8 +187,8 @@ impl Broker {
     }
 }
 
-/// The filters that cover what an account may see. A tenant's applications come and go, so its grant
-/// is wide and each message is checked.
+/// The filters that cover what an account may see. A tenant's applications come and go, so its
+/// grant is wide and each message is checked.
 fn grants_of(scope: MqttScope) -> Vec<TopicFilter> {
     let text = match scope {
         MqttScope::All => "#".to_owned(),

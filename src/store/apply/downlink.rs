@@ -1,8 +1,8 @@
 //! Handing out what a downlink carries, and recording what became of it.
 //!
 //! A confirmed item is kept under the number it was handed out for until the device's next uplink
-//! settles it; an unconfirmed one until its TX_ACK or the next uplink; it is never handed out again.
-//! Source: DESIGN 4.6 to 4.8; S8.
+//! settles it; an unconfirmed one until its TX_ACK or the next uplink; it is never handed out
+//! again. Source: DESIGN 4.6 to 4.8; S8.
 
 use lorawan::TxStatus;
 use mac::transition::{self, DiscardReason, Plan};
