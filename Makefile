@@ -31,7 +31,7 @@ unit: ## unit, property, process and client tests; corpus replay; tidiness and p
 	cargo test --locked
 
 sim-test: ## every scenario on a few seeds, a double run, each planted bug until caught
-	$(SIM) scenarios/first_light.toml --seeds $(SEEDS)
+	@for scenario in scenarios/*.toml; do $(SIM) $$scenario --seeds $(SEEDS) || exit 1; done
 	$(SIM) meta scenarios/first_light.toml --seed 1
 	$(SIM) sabotage
 
