@@ -6,6 +6,7 @@ unexport RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 SEEDS ?= 0..8
 SOAK_SEEDS ?= 0..200
 FUZZ_SECONDS ?= 600
+FILE ?= tests/data/cases/network_server_cases.json
 FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet
 SIM := cargo sim
 

@@ -1,5 +1,6 @@
 //! `tern demo`: joins within seconds, events as MQTT delivers them, a summary, and nothing left.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 fn demo(folder: &std::path::Path, arguments: &[&str]) -> (bool, String) {
@@ -46,6 +47,26 @@ fn the_demonstration_shows_life_in_eu868() {
 #[test]
 fn the_demonstration_shows_life_in_us915() {
     shows_life("US915");
+}
+
+#[test]
+fn ctrl_c_ends_it_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tern-under-test"))
+        .args(["demo", "--devices", "1"])
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("  join  ")));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    assert!(rest.iter().any(|line| line == "joined     1 of 1 devices"), "{rest:#?}");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
