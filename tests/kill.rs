@@ -242,3 +242,96 @@ fn kill_nine_under_load_takes_nothing_back() {
     assert!(acknowledged > 5 * kills + 10, "hardly any acknowledgements: {acknowledged}");
     assert!(joined >= kills, "hardly any joins: {joined}");
 }
+
+/// The checks themselves must be able to fail.
+mod checks {
+    use serde_json::json;
+
+    use super::*;
+
+    fn up(content: &str) -> Value {
+        json!({"deduplicationId": "a", "deviceInfo": {"devEui": "01"}, "data": content})
+    }
+
+    fn logged(body: &Value) -> Value {
+        json!({"sequence": 1, "event": "up", "topic": "t", "body": body})
+    }
+
+    fn delivered(body: &Value) -> Delivery {
+        Delivery { topic: "t".into(), payload: body.to_string().into_bytes() }
+    }
+
+    fn data_down(payload: &[u8], ack: bool) -> Down {
+        let message = lorawan::DataMessage {
+            direction: lorawan::Direction::Down,
+            confirmed: false,
+            dev_addr: traffic::dev_addr(0),
+            fctrl: lorawan::FCtrl { ack, ..lorawan::FCtrl::default() },
+            fcnt: 7,
+            f_opts: &[],
+            f_port: Some(1),
+            payload,
+        };
+        let key = lorawan::Aes::new(&traffic::key(0));
+        Down { tmst: 1_000_004, bytes: message.encode_1_0(&key, &key).unwrap() }
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_passes() {
+        check_events(&[logged(&up("x"))], &[delivered(&up("x")), delivered(&up("x"))]);
+        let downs = vec![data_down(b"x", false), data_down(b"x", false)];
+        check_numbers(&Ledger { downs, ..Ledger::default() });
+    }
+
+    #[test]
+    #[should_panic(expected = "delivered, not logged")]
+    fn a_delivered_event_that_is_missing_is_found() {
+        check_events(&[], &[delivered(&up("x"))]);
+    }
+
+    #[test]
+    #[should_panic(expected = "one id, two contents")]
+    fn an_id_with_two_contents_is_found() {
+        check_events(&[logged(&up("x"))], &[delivered(&up("y"))]);
+    }
+
+    #[test]
+    #[should_panic(expected = "the log holds one event twice")]
+    fn a_row_that_is_there_twice_is_found() {
+        check_events(&[logged(&up("x")), logged(&up("x"))], &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "is used twice")]
+    fn a_number_with_two_byte_strings_is_found() {
+        let downs = vec![data_down(b"x", false), data_down(b"y", false)];
+        check_numbers(&Ledger { downs, ..Ledger::default() });
+    }
+
+    #[test]
+    #[should_panic(expected = "acknowledged, not logged")]
+    fn an_acknowledged_uplink_that_is_missing_is_found() {
+        let sent = [(4, Sent::Data { device: 0, fcnt: 1, confirmed: true })].into();
+        check_acknowledgements(&Ledger { sent, downs: vec![data_down(b"", true)] }, &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "is accepted twice")]
+    fn a_nonce_that_is_accepted_twice_is_found() {
+        let accept = |join_nonce| {
+            let accept = lorawan::JoinAccept {
+                join_nonce: lorawan::JoinNonce(join_nonce),
+                net_id: lorawan::NetId::default(),
+                dev_addr: traffic::dev_addr(0),
+                opt_neg: false,
+                rx1_dr_offset: 0,
+                rx2_dr: 0,
+                rx_delay: 1,
+                cf_list: None,
+            };
+            Down { tmst: 5_000_004, bytes: accept.encode_1_0(&traffic::key(0)) }
+        };
+        let sent = [(4, Sent::Join { device: 0, dev_nonce: 9 })].into();
+        check_nonces(&Ledger { sent, downs: vec![accept(1), accept(2)] });
+    }
+}
