@@ -33,6 +33,8 @@ pub struct Loopback {
     pub datagrams: Vec<(SocketAddr, Bytes)>,
     /// Rows of the event log.
     pub rows: Vec<EventRow>,
+    /// The log: index and entry.
+    pub log: Vec<(u64, Entry)>,
     answers: Vec<Result<Outcome, ApiError>>,
     application: String,
     profile: String,
@@ -55,6 +57,7 @@ impl Loopback {
             next_call: 0,
             datagrams: Vec::new(),
             rows: Vec::new(),
+            log: Vec::new(),
             answers: Vec::new(),
             application: String::new(),
             profile: String::new(),
@@ -178,6 +181,7 @@ impl Loopback {
                         Entry { wall: now.wall, elapsed_micros: 1, proposals: vec![proposal] };
                     let applied = self.node.apply(now, self.index, &entry);
                     self.rows.extend(applied.expect("the log understands itself").rows);
+                    self.log.push((self.index, entry));
                 }
                 Effect::PersistCursor { token, .. } => {
                     self.node.handle(self.clock(), Input::CursorPersisted { token });
