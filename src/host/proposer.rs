@@ -8,8 +8,8 @@ use store::{Entry, Proposal, RequestId};
 
 use crate::mailbox::{Inbox, Mailbox};
 use crate::node_loop::Local;
-use crate::raft::{Health, Pending, ProposeError, Standing};
-use crate::runtime::{WatchReceiver, detach};
+use crate::raft::{Pending, ProposeError, Standing};
+use crate::runtime::{AsyncRuntime, Select2, WatchReceiver, detach};
 use crate::service::{ConsensusOf, Fatal};
 use crate::world::World;
 
@@ -20,6 +20,9 @@ const ENTRY_BYTES: usize = 512 * 1024;
 /// How long a monotonic interval an entry may report: a pause of the process is not time that
 /// passed for sessions and expiries.
 const ELAPSED_MAX: Duration = Duration::from_secs(10);
+
+/// How often the room on the disk is looked at.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) struct Proposer<W: World> {
     pub(crate) world: W,
@@ -33,7 +36,7 @@ impl<W: World> Proposer<W> {
     /// Starts proposing, and telling the node how its log is.
     pub(crate) fn spawn(self) {
         let health =
-            watch_health::<W>(self.consensus.health(), self.local.clone(), self.fatal.clone());
+            watch_health::<W>(self.consensus.clone(), self.local.clone(), self.fatal.clone());
         detach::<W::Runtime>(health);
         detach::<W::Runtime>(self.run());
     }
@@ -123,10 +126,11 @@ fn entries_of(proposals: Vec<Proposal>) -> Vec<Vec<Proposal>> {
 
 /// Tells the node each change of what its log can do, and ends it when the log has ended.
 async fn watch_health<W: World>(
-    mut health: crate::runtime::WatchRx<W::Runtime, Health>,
+    consensus: ConsensusOf<W>,
     local: Mailbox<W::Runtime, Local<W::Runtime>>,
     fatal: Fatal<W::Runtime>,
 ) {
+    let mut health = consensus.health();
     let mut told = None;
     loop {
         let now = health.borrow_and_update().clone();
@@ -134,13 +138,15 @@ async fn watch_health<W: World>(
             fatal.raise(text.clone());
             return;
         }
-        let disk_full = now.standing == Standing::Full;
+        let disk_full = now.standing == Standing::Full || !consensus.has_room();
         let standing = (now.leader.is_some() && !disk_full, disk_full);
         if told != Some(standing) {
             told = Some(standing);
             local.push(Local::Input(Input::Quorum { available: standing.0, disk_full }));
         }
-        if health.changed().await.is_err() {
+        // Nobody tells that room has gone or come back.
+        let looked = W::Runtime::sleep(ROOM_LOOK);
+        if let Select2::First(Err(_)) = W::Runtime::select2(health.changed(), looked).await {
             return;
         }
     }

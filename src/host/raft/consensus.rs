@@ -229,7 +229,7 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
         if bytes > limit {
             return Err(ProposeError::TooLarge { bytes, limit });
         }
-        if self.inner.disk.free_bytes().is_some_and(|free| free < LOW_SPACE_BYTES) {
+        if !self.has_room() {
             return Err(ProposeError::Full);
         }
         let raft = self.inner.raft().ok_or_else(|| self.refusal())?;
@@ -243,6 +243,11 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
     /// Hands a command to the log and awaits its reply: see [`Consensus::submit`].
     pub async fn propose(&self, command: Bytes) -> Result<Bytes, ProposeError> {
         self.submit(command).await?.await
+    }
+
+    /// Whether the disk has room for commands; without, [`Consensus::submit`] refuses them.
+    pub fn has_room(&self) -> bool {
+        self.inner.disk.free_bytes().is_none_or(|free| free >= LOW_SPACE_BYTES)
     }
 
     /// Where consensus stands, to be watched.
