@@ -4,6 +4,9 @@ SHELL := /bin/bash
 # The simulator silently stops simulating when these are exported; it refuses to build, and says so.
 unexport RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 SEEDS ?= 0..8
+# Seeds nobody has run before; printed with each run, so that a violation replays.
+FRESH := $(shell echo $$((10000 + RANDOM * 10)))
+FRESH_SEEDS ?= $(FRESH)..$(shell echo $$(($(FRESH) + 4)))
 SOAK_SEEDS ?= 0..200
 FUZZ_SECONDS ?= 600
 FILE ?= tests/data/cases/network_server_cases.json
@@ -31,8 +34,10 @@ lint: ## formatting, clippy, documentation
 unit: ## unit, property, process and client tests; corpus replay; tidiness and purity of the tree
 	cargo test --locked
 
-sim-test: ## every scenario on a few seeds, a double run, each planted bug until caught
-	@for scenario in scenarios/*.toml; do $(SIM) $$scenario --seeds $(SEEDS) || exit 1; done
+sim-test: ## every scenario on a few fixed and fresh seeds, a double run, each planted bug until caught
+	@for scenario in scenarios/*.toml; do \
+	  $(SIM) $$scenario --seeds $(SEEDS) && $(SIM) $$scenario --seeds $(FRESH_SEEDS) || exit 1; \
+	done
 	$(SIM) meta scenarios/first_light.toml --seed 1
 	$(SIM) sabotage
 

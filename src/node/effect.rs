@@ -40,7 +40,7 @@ pub enum Effect {
         /// Which connection.
         stream: StreamId,
     },
-    /// Answer a call. A standing feed answers more than once; every other call exactly once.
+    /// Answer a call; each is answered once.
     Reply {
         /// Which call.
         call: CallId,

@@ -99,7 +99,7 @@ pub enum Input {
         /// What for.
         operation: Operation,
     },
-    /// Whoever made this call has gone: its standing feeds end.
+    /// Whoever made this call has gone: it needs no answer any more.
     CallDropped {
         /// Which call.
         call: CallId,
