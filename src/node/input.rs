@@ -144,6 +144,4 @@ pub enum Input {
         /// The disk has less than its reserve.
         disk_full: bool,
     },
-    /// The operator asked the node to serve no more gateways.
-    Drain,
 }

@@ -160,11 +160,6 @@ impl Node {
         &self.state
     }
 
-    /// Whether the node serves and its log takes writes.
-    pub fn is_ready(&self) -> bool {
-        self.node_state() == NodeState::Ready
-    }
-
     /// The next piece of work for the host.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -236,7 +231,6 @@ impl Node {
                 self.api.handle_password_hashed(now, token, phc);
             }
             Input::Quorum { available, disk_full } => self.handle_quorum(available, disk_full),
-            Input::Drain => self.drain(),
         }
         self.settle(now);
     }

@@ -226,11 +226,6 @@ impl Broker {
         core::mem::take(&mut self.overflowed)
     }
 
-    /// Clients connected and accepted.
-    pub fn connected(&self) -> usize {
-        self.names.len()
-    }
-
     /// Whether the log takes proposals now: without, persistent sessions are refused.
     pub fn set_quorum(&mut self, available: bool) {
         self.quorum = available;
