@@ -3,7 +3,8 @@
 //! * [`runtime`] is openraft's `AsyncRuntime` on madsim's executor, with channels of our own;
 //! * [`net`], [`disk`] and [`clocks`] are the machine room: what a node sees of the world;
 //! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
-//! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold;
+//! * `scenario`, a crate of its own, is the story as a file; [`plan`] what a seed makes of it;
+//! * [`oracle`] is what happened, [`invariants`] what must hold;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
 //! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
 //!
@@ -36,8 +37,6 @@ pub mod outside;
 pub mod plan;
 #[cfg(madsim)]
 pub mod runtime;
-#[cfg(madsim)]
-pub mod scenario;
 #[cfg(madsim)]
 pub mod trace;
 #[cfg(madsim)]

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use scenario::Scenario;
+
 use super::{Code, complain, say};
 use crate::outside::Bug;
-use crate::scenario::Scenario;
 use crate::trace::{Format, Lanes, Trace};
 use crate::world::{self, Record, Report};
 

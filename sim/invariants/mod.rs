@@ -63,10 +63,10 @@ fn violation(invariant: &'static str, seen: &Seen, text: String) -> Violation {
 #[cfg(test)]
 mod history {
     use bytes::Bytes;
-    use lorawan::{DevAddr, DevEui};
+    use lorawan::{CodeRate, DevAddr, DevEui, GatewayEui, Modulation};
 
     use super::*;
-    use crate::oracle::{Event, Fact, Reading};
+    use crate::oracle::{Event, Fact, Reading, Transmission};
 
     pub(super) fn device(number: u8) -> DevEui {
         DevEui::from_be_bytes([0, 0, 0, 0, 0, 0, 0, number])
@@ -84,6 +84,23 @@ mod history {
 
     pub(super) fn event(id: &str, reading: Reading) -> Event {
         Event { id: id.to_owned(), reading }
+    }
+
+    /// RX1 of an uplink on 868.1 MHz.
+    pub(super) fn transmission() -> Transmission {
+        Transmission {
+            gateway: GatewayEui::default(),
+            token: 1,
+            tmst: Some(1_000_000),
+            frequency_hz: 868_100_000,
+            power_dbm: 16,
+            modulation: Modulation::Lora {
+                spreading_factor: 7,
+                bandwidth_hz: 125_000,
+                code_rate: CodeRate::Cr45,
+            },
+            airtime: Duration::from_millis(50),
+        }
     }
 
     /// Feeds a history, a second apart; returns what was violated.

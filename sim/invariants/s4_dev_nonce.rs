@@ -30,6 +30,7 @@ impl Invariant for DevNonceOnce {
     }
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "three facts concern it")]
         let wrong = match &seen.fact {
             Fact::JoinRequestSent { join_eui, dev_eui, dev_nonce } => {
                 self.asked.insert((*join_eui, *dev_eui, *dev_nonce));
@@ -48,23 +49,19 @@ impl Invariant for DevNonceOnce {
                     None
                 }
             }
-            Fact::JoinAcceptHanded { gateway, join_eui, dev_eui, dev_nonce, bytes } => {
+            Fact::JoinAcceptHanded { how, join_eui, dev_eui, dev_nonce, bytes, .. } => {
                 let request = (*join_eui, *dev_eui, *dev_nonce);
                 let first = self.accepts.entry(request).or_insert_with(|| bytes.clone());
                 (first != bytes).then(|| {
                     format!(
-                        "join-accept {:02x?} for {request:?} through gateway {gateway}, \
-                         after {:02x?}",
+                        "join-accept {:02x?} for {request:?} through gateway {}, after {:02x?}",
                         &bytes[..],
+                        how.gateway,
                         &first[..]
                     )
                 })
             }
-            Fact::UplinkSent { .. }
-            | Fact::DownlinkHanded { .. }
-            | Fact::Accepted { .. }
-            | Fact::Delivered { .. }
-            | Fact::Ended { .. } => None,
+            _ => None,
         };
         wrong.map(|text| violation("S4", seen, text)).into_iter().collect()
     }
@@ -72,9 +69,7 @@ impl Invariant for DevNonceOnce {
 
 #[cfg(test)]
 mod tests {
-    use lorawan::GatewayEui;
-
-    use super::super::history::{device, judge};
+    use super::super::history::{device, judge, transmission};
     use super::*;
 
     fn asked(nonce: u16) -> Fact {
@@ -97,10 +92,11 @@ mod tests {
 
     fn accept(nonce: u16, bytes: &'static [u8]) -> Fact {
         Fact::JoinAcceptHanded {
-            gateway: GatewayEui::default(),
+            how: transmission(),
             join_eui: JoinEui::default(),
             dev_eui: device(1),
             dev_nonce: DevNonce(nonce),
+            join_nonce: lorawan::JoinNonce::default(),
             bytes: Bytes::from_static(bytes),
         }
     }

@@ -14,6 +14,7 @@ use clock::Instant;
 use lorawan::GatewayEui;
 use openraft_rt::{AsyncRuntime, Watch as _, WatchReceiver as _, WatchSender as _};
 use radio::{Forwarder, ForwarderConfig, ForwarderEffect, OnAir, Signal, Socket};
+use scenario::{Gateways, Scenario, SpanRange};
 
 use super::mote::{Mote, Order, Outcomes};
 use super::record::Record;
@@ -31,6 +32,37 @@ pub(super) fn world_now() -> Instant {
     Instant::from_micros(u64::try_from(virtual_now().as_micros()).unwrap_or(u64::MAX))
 }
 
+/// What is wrong with a gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Trouble {
+    /// It has no power.
+    pub(super) off: bool,
+    /// Share of the frames it forwards a second time.
+    pub(super) late_share: f64,
+    /// How late.
+    pub(super) late_by: std::ops::Range<Duration>,
+    /// Share of its TX_ACK that get lost.
+    pub(super) ack_lost: f64,
+    /// How late they come.
+    pub(super) ack_late: Duration,
+    /// Share of downlinks it refuses.
+    pub(super) refused: f64,
+}
+
+impl Trouble {
+    /// As the scenario has it without faults.
+    pub(super) fn of(gateways: &Gateways) -> Self {
+        Self {
+            off: false,
+            late_share: gateways.late_share.0,
+            late_by: gateways.late_by.0.clone(),
+            ack_lost: gateways.tx_ack_lost.0,
+            ack_late: gateways.tx_ack_late.0,
+            refused: gateways.tx_refused.0,
+        }
+    }
+}
+
 /// A device's frame under way.
 struct Flying {
     frame: OnAir,
@@ -45,11 +77,13 @@ pub(super) struct Gate {
     sockets: [Arc<UdpSocket>; 2],
     server: SocketAddr,
     radiated: Vec<(Instant, Instant)>,
+    trouble: Trouble,
 }
 
 impl Gate {
     /// A gateway that is switched on now.
     pub(super) fn new(
+        scenario: &Scenario,
         seed: Seed,
         (name, eui): (String, GatewayEui),
         sockets: [Arc<UdpSocket>; 2],
@@ -60,7 +94,8 @@ impl Gate {
         config.counter_at_zero = u32::try_from(counter).unwrap_or(0);
         let mut forwarder = Forwarder::new(config);
         forwarder.start(world_now());
-        Self { name, forwarder, sockets, server, radiated: Vec::new() }
+        let trouble = Trouble::of(&scenario.gateways);
+        Self { name, forwarder, sockets, server, radiated: Vec::new(), trouble }
     }
 
     fn was_sending(&self, frame: &OnAir) -> bool {
@@ -210,12 +245,8 @@ pub(super) struct Meadow {
 
 impl Meadow {
     /// A field of devices, without gateways yet.
-    pub(super) fn new(
-        seed: Seed,
-        motes: Vec<Mote>,
-        (gateways_hear, devices_hear): (f64, f64),
-        record: &Record,
-    ) -> Self {
+    pub(super) fn new(scenario: &Scenario, seed: Seed, motes: Vec<Mote>, record: &Record) -> Self {
+        let (gateways_hear, devices_hear) = (scenario.gateways.hears.0, scenario.devices.hears.0);
         let field = Field {
             motes,
             gates: Vec::new(),
@@ -283,9 +314,34 @@ impl Meadow {
     }
 
     /// Lets all devices with a plan begin.
-    pub(super) fn wake_up(&self, joins_at: &crate::scenario::SpanRange) {
+    pub(super) fn wake_up(&self, joins_at: &SpanRange) {
         let now = world_now();
         self.with(|field| field.motes.iter_mut().for_each(|mote| mote.wake_up(now, joins_at)));
+    }
+
+    /// Changes what is wrong with a gateway.
+    pub(super) fn trouble(&self, place: usize, change: impl FnOnce(&mut Trouble)) {
+        self.with(|field| change(&mut field.gates[place].trouble));
+    }
+
+    /// A gateway's concentrator restarts.
+    pub(super) fn reset_counter(&self, place: usize) {
+        let now = world_now();
+        self.with(|field| field.gates[place].forwarder.reset_counter(now, 0));
+    }
+
+    /// A device restarts.
+    pub(super) fn reboot(&self, place: usize, memory_lost: bool) {
+        self.record_reboot(place, memory_lost);
+    }
+
+    fn record_reboot(&self, place: usize, memory_lost: bool) {
+        let _ = (place, memory_lost);
+    }
+
+    /// Every device joins anew, each within a time.
+    pub(super) fn join_storm(&self, within: Duration) {
+        let _ = within;
     }
 
     /// Ends all plans, and lets everybody hear everything from now on.

@@ -18,18 +18,20 @@ use node::api::wire::{Listen, NodeInfo};
 use node::broker::BrokerConfig;
 use node::vault::Vault;
 use node::{Config, Founding};
+use openraft_rt::AsyncRuntime;
+use scenario::Scenario;
 use store::model::{PasswordHash, Tenant, User};
 use store::{Id, NodeId as RaftId};
 
 use super::mote::region;
+use super::pending::{PendingClocks as _, PendingDisk as _};
 use super::record::Record;
 use crate::clocks::Clocks;
 use crate::dice::Seed;
-use crate::disk::{Disk, Image};
+use crate::disk::{Disk, Image, Speed};
 use crate::net::{Death, Net};
 use crate::outside::{Bug, Outside, Store};
-use crate::runtime::{held, sleep_virtual};
-use crate::scenario::Scenario;
+use crate::runtime::{MadsimRuntime, held, sleep_virtual};
 
 /// Where nodes take gateways.
 pub(super) const PORT_GATEWAYS: u16 = 1_700;
@@ -39,8 +41,8 @@ pub(super) const PORT_MQTT: u16 = 1_883;
 const SUPERVISOR_PAUSE: Duration = Duration::from_secs(2);
 /// How often the supervisor looks.
 const SUPERVISOR_LOOKS: Duration = Duration::from_millis(500);
-/// Snapshots come often, so that a run of minutes has some.
-const SNAPSHOT_ENTRIES: u64 = 150;
+/// How long a node may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Entries kept behind one.
 const KEEP_ENTRIES: u64 = 20;
 
@@ -55,6 +57,9 @@ struct Boot {
     failed: bool,
     /// Failures that faults have asked for and that have not come yet.
     excused: u32,
+    /// Its disk holds what nobody wrote: it may fail as often as it notices.
+    rotten: bool,
+    misdirected: bool,
     /// What was durable at each power cut, for a planted bug.
     images: Vec<Image>,
 }
@@ -90,7 +95,7 @@ impl Machine {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, place + 1));
         Net::current().attach(id, address);
         Self(Arc::new(Inner {
-            disk: Disk::new(seed, &name, scenario.disk.speed()),
+            disk: Disk::new(seed, &name, speed(scenario)),
             outside: Outside::new(seed, id, &name),
             name,
             id,
@@ -133,9 +138,34 @@ impl Machine {
         held(&self.0.boot).number
     }
 
-    /// The next failure has a reason.
-    pub(super) fn excuse(&self) {
+    /// The next failure of the node has a reason.
+    fn excuse(&self) {
         held(&self.0.boot).excused += 1;
+    }
+
+    /// The next fsync fails, and the node with it.
+    pub(super) fn fail_fsync(&self) {
+        self.excuse();
+        self.0.disk.fail_next_sync();
+    }
+
+    /// Bits of old data turn; what the node does about it, it may do.
+    pub(super) fn rot(&self, bits: u32, older: Duration) {
+        let turned = self.0.disk.rot(bits, older);
+        held(&self.0.boot).rotten = turned > 0;
+        self.0.record.note(&self.0.name, &format!("{turned} bits have rotted"));
+    }
+
+    /// A mirror mends what has rotted.
+    pub(super) fn scrub(&self) {
+        self.0.disk.scrub();
+        held(&self.0.boot).rotten = false;
+    }
+
+    /// The next write goes to another place.
+    pub(super) fn misdirect_write(&self) {
+        self.0.disk.misdirect_next_write();
+        held(&self.0.boot).misdirected = true;
     }
 
     /// Starts the node, if it is not running.
@@ -182,7 +212,7 @@ impl Machine {
             let mut boot = held(&inner.boot);
             boot.failed = true;
             boot.handle = None;
-            let excused = boot.excused > 0;
+            let excused = boot.excused > 0 || boot.rotten || boot.misdirected;
             boot.excused = boot.excused.saturating_sub(1);
             excused
         };
@@ -248,6 +278,49 @@ impl Machine {
         drop(handle);
     }
 
+    /// Asks the process to stop and waits until it has, if it runs; it is not started again by
+    /// itself.
+    pub(super) async fn stop(&self) {
+        let Some(node) = self.node() else { return };
+        self.0.record.note(&self.0.name, "stops");
+        // A node that does not end in time is killed, as a service manager would.
+        let _ = MadsimRuntime::timeout(STOP_PATIENCE, node.stop()).await;
+        drop(node);
+        self.kill();
+    }
+
+    /// The process stands still; with `frozen` its clocks do too.
+    pub(super) fn pause(&self, frozen: bool) {
+        self.0.record.note(&self.0.name, if frozen { "suspended" } else { "paused" });
+        if frozen {
+            Clocks::current().freeze(self.0.id);
+        }
+        Handle::current().pause(self.0.id);
+    }
+
+    /// It goes on.
+    pub(super) fn resume(&self) {
+        self.0.record.note(&self.0.name, "goes on");
+        Clocks::current().thaw(self.0.id);
+        Handle::current().resume(self.0.id);
+    }
+
+    /// Cuts the power and empties the disk.
+    pub(super) fn wipe(&self) {
+        self.power_cut();
+        self.0.record.note(&self.0.name, "the disk is empty");
+        self.0.disk.wipe();
+    }
+
+    /// Cuts the power; what starts next is another machine, with a copy of the disk.
+    pub(super) fn replace(&self) {
+        self.power_cut();
+        self.0.record.note(&self.0.name, "another machine, with a copy of the disk");
+        let image = self.0.disk.image();
+        self.0.disk.wipe();
+        self.0.disk.restore(&image);
+    }
+
     /// Moves its wall clock.
     pub(super) fn jump(&self, micros: i64) {
         self.0.record.note(&self.0.name, &format!("clock jumps by {micros} us"));
@@ -258,6 +331,18 @@ impl Machine {
     pub(super) fn drift(&self, ppm: i32) {
         self.0.record.note(&self.0.name, &format!("clock drifts by {ppm} ppm"));
         Clocks::current().drift(self.0.id, ppm);
+    }
+}
+
+/// The scenario's disk, as the simulated one takes it.
+fn speed(scenario: &Scenario) -> Speed {
+    let disk = &scenario.disk;
+    Speed {
+        usual: disk.fsync.0.clone(),
+        slow_share: disk.slow_share.0,
+        slow: disk.slow.0.clone(),
+        stall_share: disk.stall_share.0,
+        stall: disk.stall.0.clone(),
     }
 }
 
@@ -312,7 +397,7 @@ fn settings(scenario: &Scenario, seed: Seed, address: IpAddr) -> Settings {
             info,
         },
         raft: host::raft::Settings {
-            snapshot_entries: SNAPSHOT_ENTRIES,
+            snapshot_entries: scenario.nodes.snapshot_every,
             keep_entries: KEEP_ENTRIES,
             ..host::raft::Settings::default()
         },

@@ -3,20 +3,23 @@
 //! 1. *Setup*, without faults: the node founds its cluster, the operator registers everything,
 //!    gateways are switched on, clients subscribe.
 //! 2. *Safety*, for the scenario's `duration`: devices live by their plan, faults strike.
-//! 3. *Liveness*: no more faults, a faultless network and air. Within `settle` the node must
-//!    serve, every client have every event, and a fresh device join, be acknowledged and get a
-//!    downlink within three tries (V7).
+//! 3. *Liveness*: a core is drawn that holds a quorum; its faults are mended, all others are
+//!    permanent. Within `settle` its nodes must serve, its clients have every event, and a fresh
+//!    device join, be acknowledged and get a downlink within three tries (V7).
 //! 4. The power is cut once more; what the event log holds then is the truth the rest is measured
 //!    against.
 
+mod adversary;
 mod client;
 mod field;
 mod log;
 mod machine;
 mod mote;
 mod operator;
+mod pending;
 mod record;
 mod rest;
+mod strike;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -24,13 +27,14 @@ mod witness;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lorawan::{DevEui, GatewayEui};
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use openraft_rt::AsyncRuntime;
+use scenario::{Fault, Network, Scenario};
 use serde::{Deserialize, Serialize};
 
 pub use record::{Counts, Record};
@@ -38,22 +42,20 @@ pub use witness::{Carried, Root, Witness};
 
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
-use crate::net::{Net, UdpSocket};
+use crate::net::{Net, Quality, UdpSocket};
 use crate::outside::Bug;
-use crate::plan::{Action, plan};
+use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
-use crate::scenario::Scenario;
+use adversary::Adversary;
 use client::{AppClient, Standing};
 use field::{Gate, Meadow};
 use machine::{Machine, PORT_GATEWAYS, PORT_MQTT};
 use mote::Mote;
 use operator::Operator;
+use pending::NoiseId;
 
 /// How long the setup may take before the run is called off.
 const SETUP_MAX: Duration = Duration::from_secs(60);
-
-/// How long an aimed fault waits for its promise.
-const PROMISE_MAX: Duration = Duration::from_secs(30);
 
 /// What came of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,11 +115,11 @@ pub fn run(scenario: &Scenario, seed: u64, bug: Bug, record: &Record) -> Report 
 }
 
 /// Keeps what a panic says, instead of printing it over the trace.
-struct Panics(Arc<std::sync::Mutex<Option<String>>>);
+struct Panics(Arc<Mutex<Option<String>>>);
 
 impl Panics {
     fn listen() -> Self {
-        let heard = Arc::new(std::sync::Mutex::new(None));
+        let heard = Arc::new(Mutex::new(None));
         let ear = Arc::clone(&heard);
         std::panic::set_hook(Box::new(move |info| {
             held(&ear).get_or_insert_with(|| info.to_string());
@@ -145,12 +147,18 @@ struct World {
     seed: Seed,
     record: Record,
     net: Arc<Net>,
-    machine: Machine,
+    machines: Vec<Machine>,
     operator: Operator,
     meadow: Meadow,
+    adversary: Adversary,
     devices: Vec<(String, DevEui, Root)>,
+    gateways: Vec<(String, GatewayEui)>,
     hosts: BTreeMap<String, NodeId>,
     clients: Vec<(String, Standing)>,
+    /// Faults in force, by the number of the task that began them.
+    active: Mutex<BTreeMap<usize, Fault>>,
+    /// Noise laid over links by those.
+    laid: Mutex<BTreeMap<usize, Vec<NoiseId>>>,
 }
 
 async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
@@ -162,29 +170,75 @@ async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
         Ok(Err(why)) => return record.unmet(format!("the setup failed: {why}")),
         Err(_) => return record.unmet(format!("the setup took longer than {SETUP_MAX:?}")),
     }
+    let world = Arc::new(world);
     world.suffer().await;
     world.come_to_rest().await;
     world.judge().await;
 }
 
+/// The scenario's links, as the network takes them.
+fn quality(network: &Network) -> Quality {
+    let mut quality = Quality {
+        latency: network.latency.0.clone(),
+        loss: network.loss.0,
+        duplicate: network.duplicate.0,
+        corrupt: network.corrupt.0,
+        bandwidth: network.bandwidth,
+        in_flight: network.queue as usize,
+        ..Quality::default()
+    };
+    if let Some(mtu) = network.mtu {
+        quality.mtu = mtu as usize;
+    }
+    quality
+}
+
 impl World {
     fn new(scenario: Scenario, seed: Seed, bug: Bug, record: &Record) -> Self {
         let net = Net::start();
-        net.set_quality(scenario.network.quality());
-        let machine = Machine::new(&scenario, seed, 0, bug, record);
+        net.set_quality(quality(&scenario.network));
+        let count = u8::try_from(scenario.nodes.count).unwrap_or(u8::MAX);
+        let machines: Vec<Machine> =
+            (0..count).map(|place| Machine::new(&scenario, seed, place, bug, record)).collect();
         let motes: Vec<Mote> = (0..scenario.devices.count)
             .map(|place| Mote::new(&scenario, seed, place, record))
             .chain([Mote::probe(&scenario, seed, record)])
             .collect();
         let devices =
             motes.iter().map(|mote| (mote.name.clone(), mote.dev_eui(), mote.root())).collect();
-        let hears = (scenario.gateways.hears.0, scenario.devices.hears.0);
-        let meadow = Meadow::new(seed, motes, hears, record);
-        let operator = Operator::new(&machine, record);
-        let hosts = BTreeMap::from([(machine.name().to_owned(), machine.id())]);
-        let record = record.clone();
-        let clients = Vec::new();
-        Self { scenario, seed, record, net, machine, operator, meadow, devices, hosts, clients }
+        let meadow = Meadow::new(&scenario, seed, motes, record);
+        let operator = Operator::new(&machines[0], record);
+        let hosts = machines.iter().map(|one| (one.name().to_owned(), one.id())).collect();
+        let adversary = Adversary::new(seed, machines[0].socket(PORT_GATEWAYS), record);
+        Self {
+            seed,
+            record: record.clone(),
+            net,
+            machines,
+            operator,
+            meadow,
+            adversary,
+            devices,
+            gateways: gateways(&scenario),
+            hosts,
+            clients: Vec::new(),
+            active: Mutex::default(),
+            laid: Mutex::default(),
+            scenario,
+        }
+    }
+
+    /// Registers everything once more, at a cluster that has been founded anew.
+    async fn provision_again(&self) -> Result<(), String> {
+        if !self.operator.ready_within(SETUP_MAX).await {
+            return Err("the node does not serve".to_owned());
+        }
+        self.record.introduce_cluster(self.operator.cluster().await?);
+        self.operator.provision(&self.gateways, &self.devices).await?;
+        for (name, standing) in &self.clients {
+            standing.set_account(self.operator.account(name).await?);
+        }
+        Ok(())
     }
 
     /// A host that is no node; `third` is the third part of its address.
@@ -198,40 +252,75 @@ impl World {
     }
 
     async fn set_up(&mut self) -> Result<(), String> {
-        let lane = self.machine.name().to_owned();
-        let (record, node) = (self.record.clone(), self.machine.id());
-        let corrupts = self.scenario.network.corrupt.0 > 0.0;
-        self.net.set_tap(Box::new(move |sent| {
-            if sent.node == node {
-                record.datagram(&lane, corrupts, &sent);
-            }
-        }));
-        self.machine.start();
+        self.tap();
+        self.machines.iter().for_each(Machine::start);
         if !self.operator.ready_within(SETUP_MAX).await {
             return Err("the node does not serve".to_owned());
         }
         self.record.introduce_cluster(self.operator.cluster().await?);
-        let gateways: Vec<(String, GatewayEui)> = (0..self.scenario.gateways.count)
-            .map(|place| {
-                let eui = 0xAA55_5A00_0000_0001 + u64::from(place);
-                (format!("gw{}", place + 1), GatewayEui::from_be_bytes(eui.to_be_bytes()))
-            })
-            .collect();
-        self.operator.provision(&gateways, &self.devices).await?;
+        self.operator.provision(&self.gateways, &self.devices).await?;
         self.meadow.start();
-        for (place, gateway) in (0..).zip(gateways) {
+        for (place, gateway) in (0..).zip(self.gateways.clone()) {
             self.switch_on(place, gateway).await?;
         }
-        for place in 0..self.scenario.clients.count {
+        for place in 0..self.scenario.clients.total() {
             self.bring_in_client(place).await?;
         }
+        self.differ();
         while !self.clients.iter().all(|(_, standing)| standing.is_subscribed()) {
             sleep_virtual(Duration::from_millis(50)).await;
         }
-        madsim::task::spawn(self.machine.clone().supervise());
-        let (machine, operator) = (self.machine.clone(), self.operator.clone());
+        for machine in &self.machines {
+            madsim::task::spawn(machine.clone().supervise());
+        }
+        let (machine, operator) = (self.machines[0].clone(), self.operator.clone());
         madsim::task::spawn(log::audit(machine, operator, self.record.clone()));
         Ok(())
+    }
+
+    /// Shows the notebook what leaves the nodes.
+    fn tap(&self) {
+        let lanes: BTreeMap<NodeId, String> =
+            self.machines.iter().map(|one| (one.id(), one.name().to_owned())).collect();
+        let record = self.record.clone();
+        self.net.set_tap(Box::new(move |sent| {
+            if let Some(lane) = lanes.get(&sent.node) {
+                record.datagram(lane, &sent);
+            }
+        }));
+    }
+
+    /// Single links that are not like the rest.
+    fn differ(&self) {
+        for link in &self.scenario.link {
+            let (Some(&from), Some(&to)) = (self.hosts.get(&link.from), self.hosts.get(&link.to))
+            else {
+                continue;
+            };
+            let change = |quality: &mut Quality| {
+                let share = |value: Option<scenario::Share>, default: f64| {
+                    value.map_or(default, |share| share.0)
+                };
+                quality.loss = share(link.loss, quality.loss);
+                quality.duplicate = share(link.duplicate, quality.duplicate);
+                quality.corrupt = share(link.corrupt, quality.corrupt);
+                if let Some(latency) = &link.latency {
+                    quality.latency = latency.0.clone();
+                }
+                quality.bandwidth = link.bandwidth.or(quality.bandwidth);
+                quality.mtu = link.mtu.map_or(quality.mtu, |mtu| mtu as usize);
+                quality.in_flight = link.queue.map_or(quality.in_flight, |queue| queue as usize);
+            };
+            self.net.change_link(from, to, change);
+            if link.both != Some(false) {
+                self.net.change_link(to, from, change);
+            }
+        }
+    }
+
+    /// The node that a gateway or client at `place` speaks to.
+    fn machine_of(&self, place: u32) -> &Machine {
+        &self.machines[place as usize % self.machines.len()]
     }
 
     async fn switch_on(&mut self, place: u32, gateway: (String, GatewayEui)) -> Result<(), String> {
@@ -244,8 +333,8 @@ impl World {
         });
         let sockets = bind.await.map_err(|error| error.to_string())?;
         let sockets = sockets.map_err(|error| error.to_string())?;
-        let server = self.machine.socket(PORT_GATEWAYS);
-        self.meadow.add(Gate::new(self.seed, gateway, sockets, server));
+        let server = self.machine_of(place).socket(PORT_GATEWAYS);
+        self.meadow.add(Gate::new(&self.scenario, self.seed, gateway, sockets, server));
         Ok(())
     }
 
@@ -253,7 +342,7 @@ impl World {
         let name = format!("app{}", place + 1);
         let account = self.operator.account(&name).await?;
         let (id, _) = self.host(&name, 2, place);
-        let server = self.machine.socket(PORT_MQTT);
+        let server = self.machine_of(place).socket(PORT_MQTT);
         let client = AppClient::new(place, server, account, &self.record);
         self.clients.push((name, client.standing()));
         let host = Handle::current().get_node(id).ok_or("a host that was built is there")?;
@@ -261,73 +350,47 @@ impl World {
         Ok(())
     }
 
-    /// The safety phase: the workload runs and everything planned strikes.
-    async fn suffer(&self) {
+    /// The safety phase: the workload runs and everything planned strikes, each fault by a task
+    /// of its own.
+    async fn suffer(self: &Arc<Self>) {
         let begin = virtual_now();
         self.record.note("world", "the workload begins");
         self.meadow.wake_up(&self.scenario.devices.joins_at);
-        let operator = self.operator.clone();
+        let end = begin + self.scenario.duration.0;
+        self.queue_downlinks(end);
+        for (number, fault) in plan::pin(&self.scenario, self.seed).into_iter().enumerate() {
+            let world = Arc::clone(self);
+            madsim::task::spawn(async move { world.endure(number, fault, begin).await });
+        }
+        sleep_virtual_until(end).await;
+    }
+
+    fn queue_downlinks(&self, end: Duration) {
+        let Some(every) = self.scenario.workload.downlink_every.clone() else { return };
         for (name, dev_eui, _) in self.devices.iter().take(self.scenario.devices.count as usize) {
-            let Some(every) = self.scenario.workload.downlink_every.clone() else { break };
-            let (operator, dev_eui) = (operator.clone(), *dev_eui);
+            let (operator, dev_eui, every) = (self.operator.clone(), *dev_eui, every.clone());
+            let cancel = self.scenario.workload.cancel.0;
             let mut dice = self.seed.stream(&format!("downlinks {name}"));
-            let end = begin + self.scenario.duration.0;
             madsim::task::spawn(async move {
                 for number in 1.. {
-                    sleep_virtual(every.draw(&mut dice)).await;
+                    sleep_virtual(dice.between(&every.0)).await;
                     if virtual_now() >= end {
                         return;
                     }
-                    operator.enqueue(dev_eui, number, &mut dice).await;
+                    operator.enqueue(dev_eui, number, cancel, &mut dice).await;
                 }
             });
         }
-        let mut lag = Duration::ZERO;
-        for planned in plan(&self.scenario, self.seed) {
-            let due = begin + planned.at + lag;
-            sleep_virtual_until(due).await;
-            if let Some((promise, aim)) = planned.after {
-                let promise = self.record.next_promise(promise);
-                let _ = MadsimRuntime::timeout(PROMISE_MAX, promise).await;
-                sleep_virtual(aim).await;
-                lag += virtual_now().saturating_sub(due);
-            }
-            self.strike(&planned.action);
-        }
-        let end = begin + self.scenario.duration.0;
-        if virtual_now() < end {
-            sleep_virtual_until(end).await;
-        }
     }
+}
 
-    /// Does what a fault wants. Only the first node exists as yet.
-    fn strike(&self, action: &Action) {
-        let disk = self.machine.disk();
-        match action {
-            Action::PowerCut(_) => self.machine.power_cut(),
-            Action::Kill(_) => self.machine.kill(),
-            Action::Start(_) => self.machine.start(),
-            Action::Cut(from, to) => self.link(from, to, true),
-            Action::Mend(from, to) => self.link(from, to, false),
-            Action::FailFsync(_) => {
-                self.machine.excuse();
-                disk.fail_next_sync();
-            }
-            Action::FillDisk(_) => disk.set_capacity(Some(disk.used())),
-            Action::FreeDisk(_) => disk.set_capacity(None),
-            Action::JumpClock(_, micros) => self.machine.jump(*micros),
-            Action::DriftClock(_, ppm) => self.machine.drift(*ppm),
-        }
-    }
-
-    fn link(&self, from: &str, to: &str, cut: bool) {
-        let (Some(&a), Some(&b)) = (self.hosts.get(from), self.hosts.get(to)) else { return };
-        let verb = if cut { "cut" } else { "mended" };
-        self.record.note("world", &format!("link {from} > {to} {verb}"));
-        if cut {
-            self.net.cut(a, b);
-        } else {
-            self.net.mend(a, b);
-        }
-    }
+/// Names and EUIs of the gateways; twins have the EUI of the first.
+fn gateways(scenario: &Scenario) -> Vec<(String, GatewayEui)> {
+    (0..scenario.gateways.total())
+        .map(|place| {
+            let own = if place < scenario.gateways.count { u64::from(place) } else { 0 };
+            let eui = GatewayEui::from_be_bytes((0xAA55_5A00_0000_0001 + own).to_be_bytes());
+            (format!("gw{}", place + 1), eui)
+        })
+        .collect()
 }

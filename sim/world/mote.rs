@@ -9,12 +9,12 @@ use bytes::Bytes;
 use clock::Instant;
 use lorawan::{DevEui, JoinEui, Key, Region};
 use radio::{AppUplink, Device, DeviceConfig, DeviceEffect, OnAir, Sent, Signal};
+use scenario::{Scenario, SpanRange};
 
 use super::record::Record;
 use super::witness::{Carried, Root};
 use crate::dice::{Dice, Seed};
 use crate::oracle::{Fact, Reading};
-use crate::scenario::{Scenario, SpanRange};
 
 /// The application's port.
 pub(super) const PORT: u8 = 10;
@@ -137,7 +137,7 @@ impl Mote {
 
     /// Lets it begin to live by its plan; it joins at a moment of its own.
     pub(super) fn wake_up(&mut self, now: Instant, joins_at: &SpanRange) {
-        let delay = joins_at.draw(&mut self.dice);
+        let delay = self.dice.between(&joins_at.0);
         if self.habits.every.is_some() {
             self.next = Some(now + delay);
         }
@@ -226,7 +226,7 @@ impl Mote {
     fn plan_next(&mut self, now: Instant) {
         let Some(every) = &self.habits.every else { return };
         let pause = if self.device.is_activated() {
-            every.draw(&mut self.dice)
+            self.dice.between(&every.0)
         } else {
             self.dice.between(&JOIN_AGAIN)
         };

@@ -3,21 +3,25 @@
 //! Calls are the node's own operations, as the socket on its host would make them. An answer that
 //! does not come is *unknown*: nothing that may have been done is asked for twice.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use lorawan::{DevEui, GatewayEui};
 use node::api::wire::{
     self, Application, Device, DeviceKeys, DeviceProfile, EventItem, Gateway, MqttUser,
 };
-use node::api::{Credentials, EventFilter, Operation, Outcome};
+use node::api::{ApiError, Credentials, EventFilter, Operation, Outcome, Unavailable};
 use openraft_rt::AsyncRuntime;
 
 use super::machine::Machine;
 use super::record::Record;
 use super::witness::Root;
+use crate::clocks::virtual_now;
 use crate::dice::Dice;
+use crate::oracle::{Answer, Fact};
 use crate::runtime::{MadsimRuntime, sleep_virtual};
 
 /// The tenant the cluster is founded with.
@@ -32,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 /// Share of downlinks that ask for an acknowledgement.
 const CONFIRMED: f64 = 0.3;
+/// How soon a downlink is taken back.
+const REPENTS_AFTER: std::ops::Range<Duration> = Duration::ZERO..Duration::from_secs(8);
 
 /// What an MQTT client needs to come in.
 #[derive(Clone, Debug)]
@@ -57,11 +63,18 @@ impl Operator {
     ///
     /// Errors: in words; also when nobody answers in time, and then nobody knows what was done.
     pub(super) async fn call(&self, operation: Operation) -> Result<Outcome, String> {
-        let node = self.machine.node().ok_or("the node is not running")?;
+        self.try_call(operation).await.map_err(|error| error.to_string())
+    }
+
+    /// One call, as the node's own host.
+    ///
+    /// Errors: the node's; `Starting` when it does not run, `UnknownOutcome` when nobody answers.
+    pub(super) async fn try_call(&self, operation: Operation) -> Result<Outcome, ApiError> {
+        let node = self.machine.node().ok_or(ApiError::Unavailable(Unavailable::Starting))?;
         let call = node.call(Credentials::Local, operation);
         match MadsimRuntime::timeout(PATIENCE, call).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => Err("no answer".to_owned()),
+            Ok(answer) => answer,
+            Err(_) => Err(ApiError::UnknownOutcome),
         }
     }
 
@@ -89,7 +102,7 @@ impl Operator {
         id.map(|id| id.0).map_err(|error| error.to_string())
     }
 
-    /// Registers all gateways and devices.
+    /// Registers all gateways and devices; a name that gateways share is registered once.
     ///
     /// Errors: the first refusal.
     pub(super) async fn provision(
@@ -111,7 +124,8 @@ impl Operator {
             ..DeviceProfile::default()
         };
         self.call(Operation::CreateDeviceProfile(Box::new(profile))).await?;
-        for (name, eui) in gateways {
+        let mut known = BTreeSet::new();
+        for (name, eui) in gateways.iter().filter(|(_, eui)| known.insert(*eui)) {
             let gateway = Gateway {
                 gateway_id: eui.to_string(),
                 name: name.clone(),
@@ -161,9 +175,11 @@ impl Operator {
         Ok(Account { user: made.name, password: made.password, filter: made.topic })
     }
 
-    /// Queues a downlink with a payload that nobody else has. Asked for once.
-    pub(super) async fn enqueue(&self, dev_eui: DevEui, number: u32, dice: &mut Dice) {
-        let confirmed = dice.chance(CONFIRMED);
+    /// Queues a downlink with a payload that nobody else has; with the chance `cancel` tries to take
+    /// it out again soon after. Each is asked for once. Always as many draws.
+    pub(super) async fn enqueue(&self, dev_eui: DevEui, number: u32, cancel: f64, dice: &mut Dice) {
+        let (confirmed, repents) = (dice.chance(CONFIRMED), dice.chance(cancel));
+        let pause = dice.between(&REPENTS_AFTER);
         let payload = [&dev_eui.to_be_bytes()[6..], &number.to_be_bytes()].concat();
         self.record.queues(dev_eui, &payload, confirmed);
         let item = wire::QueueItem {
@@ -173,9 +189,26 @@ impl Operator {
             data: STANDARD.encode(&payload),
             ..wire::QueueItem::default()
         };
-        let answer = self.call(Operation::Enqueue { item, flush: false }).await;
-        let told = answer.map_or_else(|error| error, |_| "queued".to_owned());
-        self.record.note("oper", &format!("downlink {number} for {dev_eui}: {told}"));
+        let since = virtual_now();
+        let result = self.try_call(Operation::Enqueue { item, flush: false }).await;
+        let answer = answer_of(&result);
+        let payload = Bytes::from(payload);
+        let told = match &result {
+            Ok(_) => "queued".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let text = format!("downlink {number} for {dev_eui}: {told}");
+        let fact =
+            Fact::Queued { device: dev_eui, payload: payload.clone(), confirmed, since, answer };
+        self.record.fact("oper", &text, fact);
+        if let (true, Ok(Outcome::Created(made))) = (repents, result) {
+            sleep_virtual(pause).await;
+            let cancel = Operation::CancelItem { device: dev_eui.to_string(), item: made.id };
+            let answer = answer_of(&self.try_call(cancel).await);
+            let text = format!("cancels downlink {number} for {dev_eui}: {answer:?}");
+            let fact = Fact::Cancelled { device: dev_eui, payload, answer };
+            self.record.fact("oper", &text, fact);
+        }
     }
 
     /// All rows of the event log above `after`, in order.
@@ -196,5 +229,14 @@ impl Operator {
                 return Ok(rows);
             }
         }
+    }
+}
+
+/// What an answer says about whether something was done.
+pub(super) fn answer_of(result: &Result<Outcome, ApiError>) -> Answer {
+    match result {
+        Ok(_) => Answer::Done,
+        Err(ApiError::UnknownOutcome) => Answer::Unknown,
+        Err(_) => Answer::Refused,
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui};
 use mac::{EventKind, EventSource, event_id};
 use openraft_rt::{Oneshot as _, OneshotSender as _};
+use scenario::Promise;
 use serde::{Deserialize, Serialize};
 use store::Id;
 
@@ -18,9 +19,8 @@ use super::witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
 use crate::invariants::{self, Invariant, Violation};
 use crate::net::Sent;
-use crate::oracle::{Event, Fact, Seen};
+use crate::oracle::{Answer, Event, Fact, Seen};
 use crate::runtime::{Once, OnceReceiver, OnceSender, held};
-use crate::scenario::Promise;
 use crate::trace::Trace;
 
 /// Violations of one invariant that a report keeps; the first ones tell the story.
@@ -70,6 +70,8 @@ struct Inner {
     asked: BTreeMap<(JoinEui, DevEui), BTreeSet<DevNonce>>,
     cluster: Option<[u8; 16]>,
     promises: Vec<(Promise, OnceSender<()>)>,
+    /// Somebody turns bits or forges frames: not every answer fits a question.
+    doubtful: bool,
     last: Duration,
 }
 
@@ -94,17 +96,15 @@ impl Inner {
     }
 
     /// Wakes whoever waits for a promise of this kind.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few facts are promises")]
     fn promised(&mut self, fact: &Fact) {
         let promise = match fact {
             Fact::Delivered { .. } => Promise::Delivery,
             Fact::DownlinkHanded { acknowledges: Some(_), .. } => Promise::Ack,
+            Fact::DownlinkHanded { .. } => Promise::Downlink,
             Fact::JoinAcceptHanded { .. } => Promise::JoinAccept,
-            Fact::DownlinkHanded { acknowledges: None, .. }
-            | Fact::UplinkSent { .. }
-            | Fact::JoinRequestSent { .. }
-            | Fact::Activated { .. }
-            | Fact::Accepted { .. }
-            | Fact::Ended { .. } => return,
+            Fact::Queued { answer: Answer::Done, .. } => Promise::Answer,
+            _ => return,
         };
         let (kept, waiting): (Vec<_>, Vec<_>) =
             self.promises.drain(..).partition(|(awaited, _)| *awaited == promise);
@@ -151,6 +151,7 @@ impl Record {
             asked: BTreeMap::new(),
             cluster: None,
             promises: Vec::new(),
+            doubtful: false,
             last: Duration::ZERO,
         })))
     }
@@ -210,10 +211,13 @@ impl Record {
         held(&self.0).witness.heard(gateway, tmst, carried);
     }
 
+    /// From now on an answer may fit no question: bits are turned, or frames forged.
+    pub fn doubt(&self) {
+        held(&self.0).doubtful = true;
+    }
+
     /// A datagram has left a host.
-    ///
-    /// * `corrupts`: whether the network turns bits, so that not every answer fits a question.
-    pub fn datagram(&self, lane: &str, corrupts: bool, sent: &Sent<'_>) {
+    pub fn datagram(&self, lane: &str, sent: &Sent<'_>) {
         let mut inner = held(&self.0);
         inner.trace.absorb(sent.at, lane, sent.payload);
         inner.last = sent.at;
@@ -224,7 +228,7 @@ impl Record {
                 inner.note(sent.at, lane, &text);
                 inner.fact(sent.at, fact);
             }
-            Err(text) if corrupts => inner.note(sent.at, lane, &text),
+            Err(text) if inner.doubtful => inner.note(sent.at, lane, &text),
             Err(text) => {
                 inner.violate(Violation { invariant: "witness", at: sent.at, text });
             }

@@ -14,7 +14,7 @@ use lorawan::{
     Key, MicContext, SessionCiphers, SessionKeys, derive_session_1_0, fcnt_candidates,
 };
 
-use crate::oracle::{Ciphertext, Fact, Field, Reading};
+use crate::oracle::{Ciphertext, Fact, Field, Reading, Transmission};
 
 /// The longest delay of a window, in seconds: RX2 of 15 + 1.
 const WINDOW_MAX_S: u32 = 16;
@@ -86,20 +86,24 @@ impl Witness {
         datagram: &[u8],
     ) -> Result<Option<Told>, String> {
         match parse_downward(datagram) {
-            Ok(Downward::PullResp { txpk, .. }) => self.downlink(gateway, &txpk).map(Some),
+            Ok(Downward::PullResp { token, txpk }) => {
+                self.downlink(gateway, token, &txpk).map(Some)
+            }
             Ok(Downward::PushAck { .. } | Downward::PullAck { .. }) => Ok(None),
             Err(error) => Err(format!("unreadable datagram for gateway {gateway}: {error}")),
         }
     }
 
-    fn downlink(&mut self, gateway: GatewayEui, txpk: &Txpk) -> Result<Told, String> {
+    fn downlink(&mut self, gateway: GatewayEui, token: u16, txpk: &Txpk) -> Result<Told, String> {
         let TxTiming::Counter(tmst) = txpk.timing else {
             return Err(format!("a class A downlink without its moment for gateway {gateway}"));
         };
         let frame = Frame::parse(&txpk.phy_payload);
         match frame.map_err(|error| format!("no frame for gateway {gateway}: {error}"))? {
-            Frame::JoinAccept(accept) => self.join_accept(gateway, tmst, accept, txpk),
-            Frame::Data(data) => self.data(gateway, tmst, &data, txpk),
+            Frame::JoinAccept(accept) => {
+                self.join_accept(how(gateway, token, txpk), tmst, accept, txpk)
+            }
+            Frame::Data(data) => self.data(how(gateway, token, txpk), tmst, &data, txpk),
             other @ (Frame::JoinRequest(_) | Frame::Rejoin(_) | Frame::Proprietary(_)) => {
                 Err(format!("a {:?} sent downwards to gateway {gateway}", other.mtype()))
             }
@@ -116,11 +120,12 @@ impl Witness {
 
     fn join_accept(
         &mut self,
-        gateway: GatewayEui,
+        how: Transmission,
         tmst: u32,
         accept: EncryptedJoinAccept<'_>,
         txpk: &Txpk,
     ) -> Result<Told, String> {
+        let gateway = how.gateway;
         let requests = self.asked(gateway, tmst).filter_map(|carried| match carried {
             Carried::Join { dev_eui, dev_nonce } => Some((*dev_eui, *dev_nonce)),
             Carried::Data { .. } => None,
@@ -146,10 +151,11 @@ impl Witness {
             dev_nonce.0, fields.dev_addr
         );
         let fact = Fact::JoinAcceptHanded {
-            gateway,
+            how,
             join_eui: root.join_eui,
             dev_eui,
             dev_nonce,
+            join_nonce: fields.join_nonce,
             bytes: txpk.phy_payload.clone(),
         };
         Ok((text, fact))
@@ -157,12 +163,12 @@ impl Witness {
 
     fn data(
         &mut self,
-        gateway: GatewayEui,
+        how: Transmission,
         tmst: u32,
         data: &DataFrame<'_>,
         txpk: &Txpk,
     ) -> Result<Told, String> {
-        let dev_addr = data.dev_addr;
+        let (dev_addr, gateway) = (data.dev_addr, how.gateway);
         let sessions = self.sessions.get_mut(&dev_addr).into_iter().flatten();
         let Some((session, f_cnt)) = sessions.into_iter().find_map(|session| {
             let f_cnt = session.counter(data)?;
@@ -173,6 +179,7 @@ impl Witness {
         session.highest = session.highest.max(Some(f_cnt));
         let device = session.device;
         let ciphertexts = session.ciphertexts(data, &txpk.phy_payload);
+        let payload = session.payload(data, f_cnt);
         let acknowledges = if data.fctrl.ack {
             Some(self.acknowledged(gateway, tmst, device).ok_or_else(|| {
                 format!("an ACK for {device} through {gateway} that fits no confirmed uplink")
@@ -185,8 +192,15 @@ impl Witness {
         });
         let port = data.f_port.map_or_else(|| "-".to_owned(), |port| port.to_string());
         let text = format!("down {f_cnt} for {device} port {port} through {gateway}{about}");
-        let fact =
-            Fact::DownlinkHanded { gateway, device, dev_addr, f_cnt, ciphertexts, acknowledges };
+        let fact = Fact::DownlinkHanded {
+            how,
+            device,
+            dev_addr,
+            f_cnt,
+            ciphertexts,
+            payload,
+            acknowledges,
+        };
         Ok((text, fact))
     }
 
@@ -209,6 +223,12 @@ impl Session {
         candidates.find(|&f_cnt| self.ciphers.verify(data, f_cnt, context))
     }
 
+    /// The application's payload, in the clear, and its port.
+    fn payload(&self, data: &DataFrame<'_>, f_cnt: u32) -> Option<(u8, Bytes)> {
+        let port = data.f_port.filter(|&port| port > 0)?;
+        Some((port, self.ciphers.open(data, f_cnt).payload.into()))
+    }
+
     fn ciphertexts(&self, data: &DataFrame<'_>, phy_payload: &Bytes) -> Vec<Ciphertext> {
         let (network, application) = match &self.keys {
             SessionKeys::V1_0 { nwk_s_key, app_s_key } => (nwk_s_key, app_s_key),
@@ -223,5 +243,22 @@ impl Session {
             bytes: Bytes::copy_from_slice(data.frm_payload),
         });
         [Some(frame), payload].into_iter().flatten().collect()
+    }
+}
+
+/// The radio's part of a PULL_RESP.
+fn how(gateway: GatewayEui, token: u16, txpk: &Txpk) -> Transmission {
+    let len = u8::try_from(txpk.phy_payload.len()).unwrap_or(u8::MAX);
+    Transmission {
+        gateway,
+        token,
+        tmst: match txpk.timing {
+            TxTiming::Counter(tmst) => Some(tmst),
+            TxTiming::Immediately | TxTiming::Gps(_) => None,
+        },
+        frequency_hz: txpk.frequency_hz,
+        power_dbm: txpk.power_dbm,
+        modulation: txpk.modulation,
+        airtime: radio::airtime(txpk.modulation, len, !txpk.no_crc),
     }
 }
