@@ -12,6 +12,7 @@ use crate::value::{Numbers, Share, Span, SpanRange};
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// A machine loses power, and of its un-synced data any subset; it starts again after `lasts`.
+    /// With `write`, at that write of the disk, counted from `at` on (30 s at most).
     PowerCut,
     /// `kill -9`: the process dies, the page cache lives; it starts again after `lasts`.
     Kill,
@@ -367,7 +368,8 @@ impl FaultKind {
     pub const fn keys(self) -> (&'static [Key], &'static [Key]) {
         use Key as K;
         match self {
-            Self::PowerCut | Self::Kill => (&[K::Node], &[K::After, K::Aim, K::Lasts]),
+            Self::PowerCut => (&[K::Node], &[K::After, K::Aim, K::Write, K::Lasts]),
+            Self::Kill => (&[K::Node], &[K::After, K::Aim, K::Lasts]),
             Self::Stop | Self::WipeDisk | Self::CloneDisk => (&[K::Node], &[K::Lasts]),
             Self::Pause => (&[K::Node], &[K::Lasts, K::Frozen]),
             Self::FsyncError | Self::MisdirectedWrite | Self::ResetStreams => (&[K::Node], &[]),
