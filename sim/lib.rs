@@ -4,7 +4,7 @@
 //! * [`net`], [`disk`] and [`clocks`] are the machine room: what a node sees of the world;
 //! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
 //! * `scenario`, a crate of its own, is the story as a file; [`plan`] what a seed makes of it;
-//! * [`oracle`] is what happened, [`invariants`] what must hold;
+//! * [`oracle`] is what happened, [`invariants`] what must hold, [`marks`] what must be passed;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
 //! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
 //!
@@ -27,6 +27,8 @@ pub mod dice;
 pub mod disk;
 #[cfg(madsim)]
 pub mod invariants;
+#[cfg(madsim)]
+pub mod marks;
 #[cfg(madsim)]
 pub mod net;
 #[cfg(madsim)]

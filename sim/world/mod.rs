@@ -18,6 +18,7 @@ mod mote;
 mod operator;
 mod pending;
 mod record;
+mod report;
 mod rest;
 mod strike;
 #[cfg(test)]
@@ -35,9 +36,9 @@ use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use openraft_rt::AsyncRuntime;
 use scenario::{Fault, Network, Scenario};
-use serde::{Deserialize, Serialize};
 
 pub use record::{Counts, Record};
+pub use report::Report;
 pub use witness::{Carried, Root, Witness};
 
 use crate::clocks::virtual_now;
@@ -57,38 +58,6 @@ use pending::NoiseId;
 /// How long the setup may take before the run is called off.
 const SETUP_MAX: Duration = Duration::from_secs(60);
 
-/// What came of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
-    /// The scenario's title.
-    pub title: String,
-    /// The seed.
-    pub seed: u64,
-    /// Promises that did not hold: invariant and text. Exit code 2.
-    pub violations: Vec<(String, String)>,
-    /// What should have come about and did not. Exit code 3.
-    pub unmet: Vec<String>,
-    /// What came about.
-    pub counts: Counts,
-    /// Virtual time that passed, in seconds.
-    pub simulated_s: f64,
-    /// Lines of the trace.
-    pub events: u64,
-    /// The hash over all of it.
-    pub digest: String,
-}
-
-impl Report {
-    /// 0 all well, 2 a promise broken, 3 something did not come about.
-    pub fn exit_code(&self) -> u8 {
-        match (self.violations.is_empty(), self.unmet.is_empty()) {
-            (false, _) => 2,
-            (true, false) => 3,
-            (true, true) => 0,
-        }
-    }
-}
-
 /// Runs a scenario with a seed. Call it once in a process: a panic inside is a violation.
 pub fn run(scenario: &Scenario, seed: u64, bug: Bug, record: &Record) -> Report {
     let (story, told) = (scenario.clone(), record.clone());
@@ -100,18 +69,7 @@ pub fn run(scenario: &Scenario, seed: u64, bug: Bug, record: &Record) -> Report 
         record.violate_at_end("S22", format!("panic: {}", panics.heard()));
     }
     drop(panics);
-    let (last, events, digest) = record.closing();
-    let violations = record.violations();
-    Report {
-        title: scenario.title.clone(),
-        seed,
-        violations: violations.iter().map(|v| (v.invariant.to_owned(), v.to_string())).collect(),
-        unmet: record.unmet_so_far(),
-        counts: record.counts(),
-        simulated_s: last.as_secs_f64(),
-        events,
-        digest,
-    }
+    record.report(&scenario.title, seed)
 }
 
 /// Keeps what a panic says, instead of printing it over the trace.

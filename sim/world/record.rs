@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui};
 use mac::{EventKind, EventSource, event_id};
+use node::api::wire::Metric;
 use openraft_rt::{Oneshot as _, OneshotSender as _};
-use scenario::Promise;
+use scenario::{FaultKind, Promise};
 use serde::{Deserialize, Serialize};
 use store::Id;
 
+use super::report::Report;
 use super::witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
 use crate::invariants::{self, Invariant, Violation};
+use crate::marks::{Mark, Marks};
 use crate::net::Sent;
 use crate::oracle::{Answer, Event, Fact, Seen};
 use crate::runtime::{Once, OnceReceiver, OnceSender, held};
@@ -47,6 +50,28 @@ pub struct Counts {
     pub downlinks: u32,
     /// Restarts of nodes.
     pub restarts: u32,
+    /// Calls of the API that were answered.
+    pub calls: u32,
+}
+
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, more) in [
+            (&mut self.joined, other.joined),
+            (&mut self.uplinks, other.uplinks),
+            (&mut self.transmissions, other.transmissions),
+            (&mut self.accepted, other.accepted),
+            (&mut self.delivered, other.delivered),
+            (&mut self.acknowledged, other.acknowledged),
+            (&mut self.queued, other.queued),
+            (&mut self.downlinks, other.downlinks),
+            (&mut self.restarts, other.restarts),
+            (&mut self.calls, other.calls),
+        ] {
+            *mine = mine.saturating_add(more);
+        }
+    }
 }
 
 /// An application downlink that somebody queued.
@@ -62,6 +87,9 @@ struct Inner {
     violations: Vec<Violation>,
     unmet: Vec<String>,
     counts: Counts,
+    faults: BTreeMap<FaultKind, u64>,
+    marks: Marks,
+    deliveries: u64,
     witness: Witness,
     gateways: BTreeMap<IpAddr, GatewayEui>,
     joined: BTreeSet<DevEui>,
@@ -86,8 +114,12 @@ impl Inner {
         if let Fact::JoinRequestSent { join_eui, dev_eui, dev_nonce } = &fact {
             self.asked.entry((*join_eui, *dev_eui)).or_default().insert(*dev_nonce);
         }
+        if let Fact::Fault { kind, begins: true, .. } = &fact {
+            *self.faults.entry(*kind).or_default() += 1;
+        }
         self.promised(&fact);
         let seen = Seen { at, fact };
+        self.marks.observe(&seen);
         let found: Vec<Violation> =
             self.invariants.iter_mut().flat_map(|invariant| invariant.observe(&seen)).collect();
         for violation in found {
@@ -143,6 +175,9 @@ impl Record {
             violations: Vec::new(),
             unmet: Vec::new(),
             counts: Counts::default(),
+            faults: BTreeMap::new(),
+            marks: Marks::default(),
+            deliveries: 0,
             witness: Witness::default(),
             gateways: BTreeMap::new(),
             joined: BTreeSet::new(),
@@ -332,24 +367,47 @@ impl Record {
         held(&self.0).counts
     }
 
-    /// What was violated so far.
-    pub fn violations(&self) -> Vec<Violation> {
-        held(&self.0).violations.clone()
-    }
-
-    /// What has not come about.
-    pub fn unmet_so_far(&self) -> Vec<String> {
-        held(&self.0).unmet.clone()
-    }
-
     /// Writes out the lines that wait.
     pub fn flush(&self) {
         held(&self.0).trace.flush();
     }
 
-    /// The time of the last line, how many lines there are, and the hash over all.
-    pub fn closing(&self) -> (Duration, u64, String) {
+    /// Everything that came of the run.
+    pub fn report(&self, title: &str, seed: u64) -> Report {
         let inner = held(&self.0);
-        (inner.last, inner.trace.events(), inner.trace.digest())
+        let violations = inner.violations.iter();
+        Report {
+            title: title.to_owned(),
+            seed,
+            violations: violations.map(|v| (v.invariant.to_owned(), v.to_string())).collect(),
+            unmet: inner.unmet.clone(),
+            counts: inner.counts,
+            faults: inner.faults.iter().map(|(kind, n)| (kind.to_string(), *n)).collect(),
+            marks: inner.marks.counts().iter().map(|(m, n)| (m.name().to_owned(), *n)).collect(),
+            deliveries: inner.deliveries,
+            simulated_s: inner.last.as_secs_f64(),
+            events: inner.trace.events(),
+            digest: inner.trace.digest(),
+        }
+    }
+
+    /// Counts a mark.
+    pub fn hit(&self, mark: Mark) {
+        held(&self.0).marks.hit(mark);
+    }
+
+    /// Looks at a node's counters for marks.
+    pub fn metrics(&self, boot: &str, metrics: &[Metric]) {
+        held(&self.0).marks.metrics(boot, metrics);
+    }
+
+    /// How often a mark was hit.
+    pub fn marked(&self, mark: Mark) -> u64 {
+        held(&self.0).marks.counts().get(&mark).copied().unwrap_or(0)
+    }
+
+    /// Says how many messages the network has delivered.
+    pub fn delivered_by_network(&self, messages: u64) {
+        held(&self.0).deliveries = messages;
     }
 }

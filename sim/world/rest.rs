@@ -10,6 +10,7 @@ use super::log::Auditor;
 use super::machine::Machine;
 use super::mote::{Order, Outcomes};
 use crate::clocks::virtual_now;
+use crate::marks::Mark;
 use crate::net::Quality;
 use crate::oracle::{Event, Fact};
 use crate::runtime::{held, sleep_virtual};
@@ -192,9 +193,17 @@ impl World {
             ("uplinks acknowledged", seen.acknowledged, wanted.acknowledged),
             ("downlinks arrived", seen.downlinks, wanted.downlinks),
             ("restarts", seen.restarts, wanted.restarts),
+            ("calls answered", seen.calls, wanted.calls),
         ] {
             if seen < wanted {
-                self.record.unmet(format!("expected at least {wanted} {what}, saw {seen}"));
+                self.record.unmet(format!("expect: at least {wanted} {what}, saw {seen}"));
+            }
+        }
+        for name in &wanted.marks {
+            match Mark::named(name) {
+                Some(mark) if self.record.marked(mark) > 0 => {}
+                Some(_) => self.record.unmet(format!("expect: the mark {name} was not hit")),
+                None => self.record.unmet(format!("expect: there is no mark {name}")),
             }
         }
     }
