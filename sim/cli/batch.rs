@@ -1,20 +1,19 @@
-//! Many runs, each in a fresh process: a range of seeds, one seed twice, planted bugs.
+//! Many runs, each in a fresh process: a range of seeds, one seed twice.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use sabotage::Bug;
 use sha2::{Digest as _, Sha256};
 
 use super::{Code, complain, say};
-use crate::outside::Bug;
 use crate::runtime::held;
 use crate::world::Report;
 
 /// Processes at a time.
-const WORKERS: usize = 2;
+pub(super) const WORKERS: usize = 2;
 /// Lines of progress for a range of seeds, roughly.
 const PROGRESS_LINES: u64 = 10;
 /// Clock ticks in a second of `/proc/self/stat`.
@@ -23,7 +22,7 @@ const TICKS_PER_S: f64 = 100.0;
 /// Runs a seed in a process of its own; returns its whole output and what it said at the end.
 ///
 /// Errors: why there is no report.
-fn run_apart(
+pub(super) fn run_apart(
     path: &Path,
     seed: u64,
     bug: Option<Bug>,
@@ -150,31 +149,49 @@ fn count(
     false
 }
 
+/// What two processes made of one seed.
+pub(super) struct Compared {
+    /// Every byte they wrote is the same.
+    pub(super) same: bool,
+    /// What there is to say.
+    lines: Vec<String>,
+}
+
 /// Runs a seed in two processes and compares every byte they write.
 pub(super) fn meta(path: &Path, seed: u64) -> Code {
+    match compare(path, seed, None) {
+        Ok(compared) => {
+            compared.lines.iter().for_each(|line| say(line));
+            if compared.same { Code::Fine } else { Code::Violated }
+        }
+        Err(why) => {
+            complain(&why);
+            Code::Unusable
+        }
+    }
+}
+
+/// As [`meta`], with a bug planted in both.
+///
+/// Errors: a run that left no report.
+pub(super) fn compare(path: &Path, seed: u64, bug: Option<Bug>) -> Result<Compared, String> {
     let (first, second) = std::thread::scope(|scope| {
-        let first = scope.spawn(|| run_apart(path, seed, None, true));
-        let second = run_apart(path, seed, None, true);
+        let first = scope.spawn(|| run_apart(path, seed, bug, true));
+        let second = run_apart(path, seed, bug, true);
         (first.join().unwrap_or_else(|_| Err("the first run panicked".to_owned())), second)
     });
-    let ((first, report), (second, other)) = match (first, second) {
-        (Ok(first), Ok(second)) => (first, second),
-        (Err(why), _) | (_, Err(why)) => {
-            complain(&why);
-            return Code::Unusable;
-        }
-    };
+    let ((first, report), (second, other)) = (first?, second?);
     let hash = |bytes: &[u8]| -> String {
         Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     };
     if first == second && report.digest == other.digest {
-        say(&format!(
+        let line = format!(
             "seed {seed} in two processes: {} lines, byte-identical ({}); trace {}",
             report.events,
             hash(&first),
             &report.digest[..16.min(report.digest.len())]
-        ));
-        return Code::Fine;
+        );
+        return Ok(Compared { same: true, lines: vec![line] });
     }
     let lines = |bytes: &[u8]| -> Vec<String> {
         String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
@@ -182,56 +199,8 @@ pub(super) fn meta(path: &Path, seed: u64) -> Code {
     let (first, second) = (lines(&first), lines(&second));
     let differs = first.iter().zip(&second).position(|(a, b)| a != b);
     let place = differs.unwrap_or_else(|| first.len().min(second.len()));
-    say(&format!("S23 violated: seed {seed} in two processes differs at line {}", place + 1));
-    for lines in [&first, &second] {
-        say(&format!("  {}", lines.get(place).map_or("(nothing)", String::as_str)));
-    }
-    Code::Violated
-}
-
-/// Plants each bug until every checker that must notice it has, and prints a table.
-pub(super) fn sabotage(path: &Path, tries: u64) -> Code {
-    if Bug::ALL.is_empty() {
-        complain("this simulator was built without the feature `sabotage`");
-        return Code::Unusable;
-    }
-    say(&format!("{:<20} {:<8} seeds needed", "bug", "checker"));
-    let mut code = Code::Fine;
-    for &bug in Bug::ALL {
-        let found = match catch(path, bug, tries) {
-            Ok(found) => found,
-            Err(why) => {
-                complain(&why);
-                return Code::Unusable;
-            }
-        };
-        for checker in bug.catchers() {
-            let seeds = match found.get(*checker) {
-                Some(seeds) => seeds.to_string(),
-                None => {
-                    code = Code::Violated;
-                    format!("NOT CAUGHT in {tries}")
-                }
-            };
-            say(&format!("{:<20} {checker:<8} {seeds}", bug.name()));
-        }
-    }
-    code
-}
-
-/// How many seeds each checker needed, of those that said anything.
-///
-/// Errors: a run that left no report.
-fn catch(path: &Path, bug: Bug, tries: u64) -> Result<BTreeMap<String, u64>, String> {
-    let mut found = BTreeMap::new();
-    for seed in 0..tries {
-        let (_, report) = run_apart(path, seed, Some(bug), false)?;
-        for (checker, _) in report.violations {
-            found.entry(checker).or_insert(seed + 1);
-        }
-        if bug.catchers().iter().all(|checker| found.contains_key(*checker)) {
-            break;
-        }
-    }
-    Ok(found)
+    let shown =
+        |lines: &[String]| format!("  {}", lines.get(place).map_or("(nothing)", String::as_str));
+    let head = format!("S23 violated: seed {seed} in two processes differs at line {}", place + 1);
+    Ok(Compared { same: false, lines: vec![head, shown(&first), shown(&second)] })
 }

@@ -11,20 +11,15 @@
 
 mod batch;
 mod once;
+mod sabotage;
 
 use std::io::{self, Write as _};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::sabotage::Bug;
 use clap::{Args, Parser, Subcommand};
-
-use crate::outside::Bug;
-
-/// The scenario that `sabotage` uses.
-const SABOTAGED: &str = "scenarios/first_light.toml";
-/// Seeds that a planted bug may take until it is caught.
-const SABOTAGE_TRIES: u64 = 20;
 
 /// Runs whole nodes on a simulated machine room; every failure replays from its seed.
 #[derive(Debug, Parser)]
@@ -46,15 +41,10 @@ enum Verb {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
-    /// Plant each known bug and demand that its checker catches it.
-    Sabotage {
-        /// The scenario file.
-        #[arg(default_value = SABOTAGED)]
-        scenario: PathBuf,
-        /// Seeds to try for each bug.
-        #[arg(long, default_value_t = SABOTAGE_TRIES, value_parser = tries_range())]
-        tries: u64,
-    },
+    /// Plant each known bug and demand that its checkers catch it.
+    Sabotage(sabotage::Ask),
+    /// Run the one that must fail: does the simulator see at all?
+    Canary,
 }
 
 #[derive(Args, Debug)]
@@ -85,10 +75,6 @@ enum SeedsError {
     Form,
     #[error("no seed lies in {0}..{1}: the second must be larger")]
     Empty(u64, u64),
-}
-
-fn tries_range() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=10_000)
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, SeedsError> {
@@ -134,7 +120,8 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Code {
     match cli.verb {
         Some(Verb::Meta { scenario, seed }) => batch::meta(&scenario, seed),
-        Some(Verb::Sabotage { scenario, tries }) => batch::sabotage(&scenario, tries),
+        Some(Verb::Sabotage(ask)) => sabotage::run(&ask),
+        Some(Verb::Canary) => sabotage::canary(),
         None => {
             let run = cli.run;
             let Some(scenario) = run.scenario else {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use sabotage::Bug;
+
 use super::{Code, complain, say};
-use crate::outside::Bug;
 use crate::scenario::Scenario;
 use crate::trace::{Format, Lanes, Trace};
 use crate::world::{self, Record, Report};
@@ -33,7 +34,7 @@ pub(super) fn run(path: &Path, seed: u64, bug: Option<Bug>, json: bool, log: Opt
     };
     let out: Box<dyn Write + Send> = Box::new(BufWriter::new(io::stdout()));
     let record = Record::new(Trace::new(format, out).only(lanes));
-    let report = world::run(&scenario, seed, bug.unwrap_or_default(), &record);
+    let report = world::run(&scenario, seed, bug, &record);
     // Its lines come before the report.
     record.flush();
     if json {

@@ -31,6 +31,7 @@ use lorawan::{DevEui, GatewayEui};
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use openraft_rt::AsyncRuntime;
+use sabotage::Bug;
 use serde::{Deserialize, Serialize};
 
 pub use record::{Counts, Record};
@@ -39,7 +40,6 @@ pub use witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
 use crate::net::{Net, UdpSocket};
-use crate::outside::Bug;
 use crate::plan::{Action, plan};
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
 use crate::scenario::Scenario;
@@ -88,11 +88,14 @@ impl Report {
 }
 
 /// Runs a scenario with a seed. Call it once in a process: a panic inside is a violation.
-pub fn run(scenario: &Scenario, seed: u64, bug: Bug, record: &Record) -> Report {
+///
+/// * `bug`: is planted while it runs.
+pub fn run(scenario: &Scenario, seed: u64, bug: Option<Bug>, record: &Record) -> Report {
+    let _planted = bug.map(sabotage::plant);
     let (story, told) = (scenario.clone(), record.clone());
     let panics = Panics::listen();
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        machine_room(seed).block_on(async move { tell(story, Seed(seed), bug, told).await });
+        machine_room(seed).block_on(async move { tell(story, Seed(seed), told).await });
     }));
     if ended.is_err() {
         record.violate_at_end("S22", format!("panic: {}", panics.heard()));
@@ -153,8 +156,8 @@ struct World {
     clients: Vec<(String, Standing)>,
 }
 
-async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
-    let mut world = World::new(scenario, seed, bug, &record);
+async fn tell(scenario: Scenario, seed: Seed, record: Record) {
+    let mut world = World::new(scenario, seed, &record);
     let setup = world.set_up();
     let limit = MadsimRuntime::timeout(SETUP_MAX, setup);
     match limit.await {
@@ -168,10 +171,10 @@ async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
 }
 
 impl World {
-    fn new(scenario: Scenario, seed: Seed, bug: Bug, record: &Record) -> Self {
+    fn new(scenario: Scenario, seed: Seed, record: &Record) -> Self {
         let net = Net::start();
         net.set_quality(scenario.network.quality());
-        let machine = Machine::new(&scenario, seed, 0, bug, record);
+        let machine = Machine::new(&scenario, seed, 0, record);
         let motes: Vec<Mote> = (0..scenario.devices.count)
             .map(|place| Mote::new(&scenario, seed, place, record))
             .chain([Mote::probe(&scenario, seed, record)])
