@@ -13,6 +13,7 @@ use host::disk::Disk as HostDisk;
 use host::storage::{Batch, Database, Medium, StorageError};
 use openraft_rt::{Oneshot as _, OneshotSender as _};
 use redb::StorageBackend;
+use sabotage::Bug;
 
 use crate::disk::Disk;
 use crate::runtime::{Once, OnceReceiver, OnceSender, held};
@@ -22,74 +23,6 @@ const FILE: &str = "tern.redb";
 const TEMPORARY: &str = "tern.redb.new";
 /// Says that an fsync has failed.
 const SUSPECT: &str = "tern.redb.suspect";
-
-/// Bugs that can be planted beneath a node, to prove that the checkers see. Feature `sabotage`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bug {
-    /// None.
-    #[default]
-    None,
-    /// Batches are acknowledged when they are written, not when they are durable.
-    #[cfg(any(test, feature = "sabotage"))]
-    AckBeforeFsync,
-    /// At its second power cut the machine gets its disk back as it was at the first.
-    #[cfg(any(test, feature = "sabotage"))]
-    StaleDisk,
-}
-
-impl Bug {
-    /// Every bug that can be planted in this build.
-    pub const ALL: &[Self] = &[
-        #[cfg(any(test, feature = "sabotage"))]
-        Self::AckBeforeFsync,
-        #[cfg(any(test, feature = "sabotage"))]
-        Self::StaleDisk,
-    ];
-
-    /// As the command line calls it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::AckBeforeFsync => "ack-before-fsync",
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::StaleDisk => "stale-disk",
-        }
-    }
-
-    /// The checkers that must catch it: all of them.
-    pub const fn catchers(self) -> &'static [&'static str] {
-        match self {
-            Self::None => &[],
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::AckBeforeFsync => &["S7"],
-            // The same counters, log positions and readings come round again.
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::StaleDisk => &["S1", "S6", "S7"],
-        }
-    }
-
-    const fn answers_early(self) -> bool {
-        match self {
-            Self::None => false,
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::AckBeforeFsync => true,
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::StaleDisk => false,
-        }
-    }
-
-    /// Whether the machine keeps an image of its disk to come back to.
-    pub const fn turns_back(self) -> bool {
-        match self {
-            Self::None => false,
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::AckBeforeFsync => false,
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::StaleDisk => true,
-        }
-    }
-}
 
 impl Medium for Disk {
     fn exists(&self) -> io::Result<bool> {
@@ -146,25 +79,25 @@ impl Store {
     /// is running.
     ///
     /// Errors: what [`Database::open`] says.
-    pub async fn open(disk: Disk, bug: Bug) -> Result<Self, StorageError> {
+    pub async fn open(disk: Disk) -> Result<Self, StorageError> {
         let database = Arc::new(Database::open(disk.clone())?);
         disk.flush().await.map_err(|error| StorageError::Io {
             doing: "opening the simulated disk",
             text: error.to_string(),
         })?;
         let store = Self { database, disk, waiting: Arc::default() };
-        madsim::task::spawn(store.clone().commit_all(bug));
+        madsim::task::spawn(store.clone().commit_all());
         Ok(store)
     }
 
-    async fn commit_all(self, bug: Bug) {
+    async fn commit_all(self) {
         loop {
             let (batches, answers): (Vec<_>, Vec<_>) =
                 Gather(&self.waiting).await.into_iter().unzip();
             let results = self.database.commit(&batches);
             let flush = self.disk.enqueue();
             let mut pending: Vec<_> = answers.into_iter().zip(results).collect();
-            if bug.answers_early() {
+            if sabotage::planted(Bug::AckBeforeFsync) {
                 answer(&mut pending);
             }
             if self.disk.finish(flush).await.is_err() {

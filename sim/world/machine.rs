@@ -19,6 +19,7 @@ use node::broker::BrokerConfig;
 use node::vault::Vault;
 use node::{Config, Founding};
 use openraft_rt::AsyncRuntime;
+use sabotage::Bug;
 use scenario::Scenario;
 use store::model::{PasswordHash, Tenant, User};
 use store::{Id, NodeId as RaftId};
@@ -30,7 +31,7 @@ use crate::clocks::Clocks;
 use crate::dice::Seed;
 use crate::disk::{Disk, Image, Speed};
 use crate::net::{Death, Net};
-use crate::outside::{Bug, Outside, Store};
+use crate::outside::{Outside, Store};
 use crate::runtime::{MadsimRuntime, held, sleep_virtual};
 
 /// Where nodes take gateways.
@@ -72,7 +73,6 @@ struct Inner {
     seed: Seed,
     disk: Disk,
     outside: Outside,
-    bug: Bug,
     record: Record,
     boot: Mutex<Boot>,
 }
@@ -83,13 +83,7 @@ pub(super) struct Machine(Arc<Inner>);
 
 impl Machine {
     /// The machine number `place` (from 0), switched off.
-    pub(super) fn new(
-        scenario: &Scenario,
-        seed: Seed,
-        place: u8,
-        bug: Bug,
-        record: &Record,
-    ) -> Self {
+    pub(super) fn new(scenario: &Scenario, seed: Seed, place: u8, record: &Record) -> Self {
         let name = format!("n{}", place + 1);
         let id = Handle::current().create_node().name(name.clone()).build().id();
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, place + 1));
@@ -102,7 +96,6 @@ impl Machine {
             address,
             scenario: scenario.clone(),
             seed,
-            bug,
             record: record.clone(),
             boot: Mutex::default(),
         }))
@@ -195,7 +188,7 @@ impl Machine {
     async fn run(self) {
         let inner = &self.0;
         let started = async {
-            let disk = Store::open(inner.disk.clone(), inner.bug).await;
+            let disk = Store::open(inner.disk.clone()).await;
             let disk = disk.map_err(|error| error.to_string())?;
             let settings = settings(&inner.scenario, inner.seed, inner.address);
             let started = service::start(inner.outside.clone(), disk, settings).await;
@@ -247,7 +240,7 @@ impl Machine {
 
     /// The planted bug: the second cut brings the disk of the first.
     fn turn_back(&self) {
-        if !self.0.bug.turns_back() {
+        if !sabotage::planted(Bug::StaleDisk) {
             return;
         }
         let mut boot = held(&self.0.boot);

@@ -35,6 +35,7 @@ use lorawan::{DevEui, GatewayEui};
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use openraft_rt::AsyncRuntime;
+use sabotage::Bug;
 use scenario::{Fault, Network, Scenario};
 
 pub use record::{Counts, Record};
@@ -44,7 +45,6 @@ pub use witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
 use crate::net::{Net, Quality, UdpSocket};
-use crate::outside::Bug;
 use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
 use adversary::Adversary;
@@ -59,11 +59,14 @@ use pending::NoiseId;
 const SETUP_MAX: Duration = Duration::from_secs(60);
 
 /// Runs a scenario with a seed. Call it once in a process: a panic inside is a violation.
-pub fn run(scenario: &Scenario, seed: u64, bug: Bug, record: &Record) -> Report {
+///
+/// * `bug`: is planted while it runs.
+pub fn run(scenario: &Scenario, seed: u64, bug: Option<Bug>, record: &Record) -> Report {
+    let _planted = bug.map(sabotage::plant);
     let (story, told) = (scenario.clone(), record.clone());
     let panics = Panics::listen();
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        machine_room(seed).block_on(async move { tell(story, Seed(seed), bug, told).await });
+        machine_room(seed).block_on(async move { tell(story, Seed(seed), told).await });
     }));
     if ended.is_err() {
         record.violate_at_end("S22", format!("panic: {}", panics.heard()));
@@ -119,8 +122,8 @@ struct World {
     laid: Mutex<BTreeMap<usize, Vec<NoiseId>>>,
 }
 
-async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
-    let mut world = World::new(scenario, seed, bug, &record);
+async fn tell(scenario: Scenario, seed: Seed, record: Record) {
+    let mut world = World::new(scenario, seed, &record);
     let setup = world.set_up();
     let limit = MadsimRuntime::timeout(SETUP_MAX, setup);
     match limit.await {
@@ -152,12 +155,12 @@ fn quality(network: &Network) -> Quality {
 }
 
 impl World {
-    fn new(scenario: Scenario, seed: Seed, bug: Bug, record: &Record) -> Self {
+    fn new(scenario: Scenario, seed: Seed, record: &Record) -> Self {
         let net = Net::start();
         net.set_quality(quality(&scenario.network));
         let count = u8::try_from(scenario.nodes.count).unwrap_or(u8::MAX);
         let machines: Vec<Machine> =
-            (0..count).map(|place| Machine::new(&scenario, seed, place, bug, record)).collect();
+            (0..count).map(|place| Machine::new(&scenario, seed, place, record)).collect();
         let motes: Vec<Mote> = (0..scenario.devices.count)
             .map(|place| Mote::new(&scenario, seed, place, record))
             .chain([Mote::probe(&scenario, seed, record)])

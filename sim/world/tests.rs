@@ -29,7 +29,7 @@ fn run_apart(text: &str, seed: u64) -> Report {
     let scenario = Scenario::parse("t.toml", text).unwrap();
     let thread = std::thread::spawn(move || {
         let record = Record::new(Trace::new(Format::Silent, Box::new(std::io::sink())));
-        run(&scenario, seed, Bug::None, &record)
+        run(&scenario, seed, None, &record)
     });
     thread.join().unwrap()
 }

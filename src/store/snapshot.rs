@@ -12,6 +12,7 @@ use imbl::OrdMap;
 use lorawan::{DevAddr, DevEui, GatewayEui};
 use mac::{NodeId, RequestId};
 use minicbor::{Decode, Decoder, Encode, Encoder};
+use sabotage::Bug;
 use sha2::{Digest as _, Sha256};
 
 use crate::client_session::{ClientSession, Retained, SessionRecord, StoredMessage};
@@ -200,9 +201,15 @@ impl SnapshotReader {
                 let next = Place::ClientSessions(None);
                 section!(fill_values, gateways, GATEWAY, after, Gateways, next)
             }
+            Place::ClientSessions(_) if sabotage::planted(Bug::SessionNotInSnapshot) => {
+                Place::Messages(None)
+            }
             Place::ClientSessions(after) => {
                 let key = fill(&state.client_sessions, after.clone(), out, |_, session, out| {
-                    let session = SessionRecord::from(session.as_ref());
+                    let mut session = SessionRecord::from(session.as_ref());
+                    if sabotage::planted(Bug::QueueNotInSnapshot) {
+                        session.queue.clear();
+                    }
                     record(section::CLIENT_SESSION, &session, out);
                 });
                 key.map_or(Place::Messages(None), |key| Place::ClientSessions(Some(key)))
