@@ -62,7 +62,7 @@ macro_rules! marks {
 
 marks! {
     FcntRolledOver "fcnt-rolled-over": "an uplink above 65,535 was accepted after one below";
-    AbpReset "abp-reset-accepted": "readings of a device that counts anew were accepted";
+    AbpReset "abp-reset-accepted": "a reading of a device that counts from the start was accepted";
     RepeatAnswered "repeat-answered": "an uplink acknowledged before was acknowledged again";
     Rx2 "rx2": "a downlink was meant for the second window";
     SecondGateway "second-gateway": "the same bytes went to a second gateway";
@@ -128,6 +128,8 @@ pub struct Marks {
     handed: BTreeMap<GatewayEui, Duration>,
     sent: BTreeMap<(DevEui, u32), GatewayEui>,
     starts: BTreeSet<String>,
+    /// Devices that have forgotten their counters and have not been heard of since.
+    forgot: BTreeSet<DevEui>,
     /// The nodes' counters when last looked at.
     seen: BTreeMap<(String, Mark), f64>,
 }
@@ -190,6 +192,9 @@ impl Marks {
                     self.hit_if(Mark::RepeatAnswered, first + UNDER_WAY < seen.at);
                 }
             }
+            Fact::Rebooted { device, memory_lost: true } => {
+                self.forgot.insert(*device);
+            }
             Fact::Decided { status, .. } => {
                 self.hit_if(Mark::TxTooLate, *status == TxStatus::TooLate);
                 self.hit_if(Mark::TxCollision, *status == TxStatus::CollisionPacket);
@@ -232,6 +237,8 @@ impl Marks {
     fn accepted(&mut self, device: DevEui, epoch: u64, f_cnt: u32) {
         let before = self.highest.insert(device, (epoch, f_cnt));
         let Some((last_epoch, last)) = before else { return };
+        let again = f_cnt < last && self.forgot.remove(&device);
+        self.hit_if(Mark::AbpReset, again);
         let rolled = last_epoch == epoch && last <= 0xFFFF && f_cnt > 0xFFFF;
         self.hit_if(Mark::FcntRolledOver, rolled);
     }

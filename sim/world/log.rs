@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use lorawan::{DevAddr, DevEui};
 use node::api::wire::EventItem;
+use node::api::{Operation, Outcome};
 use serde_json::Value;
 
 use super::machine::Machine;
@@ -121,6 +122,9 @@ pub(super) async fn audit(machine: Machine, operator: Operator, record: Record) 
         if boot != machine.boot_number() {
             boot = machine.boot_number();
             reading = Auditor::default();
+        }
+        if let Ok(Outcome::Metrics(metrics)) = operator.call(Operation::GetMetrics).await {
+            record.metrics(&format!("{} {boot}", machine.name()), &metrics);
         }
         let Ok(rows) = operator.events(reading.last).await else { continue };
         if boot == machine.boot_number() {

@@ -30,9 +30,12 @@ use super::record::Record;
 use crate::clocks::Clocks;
 use crate::dice::Seed;
 use crate::disk::{Disk, Image, Speed};
+use crate::marks::Mark;
 use crate::net::{Death, Net};
+use crate::oracle::Fact;
 use crate::outside::{Outside, Store};
 use crate::runtime::{MadsimRuntime, held, sleep_virtual};
+use crate::sometimes;
 
 /// Where nodes take gateways.
 pub(super) const PORT_GATEWAYS: u16 = 1_700;
@@ -159,6 +162,9 @@ impl Machine {
     pub(super) fn misdirect_write(&self) {
         self.0.disk.misdirect_next_write();
         held(&self.0.boot).misdirected = true;
+        // One disk is all there is: what the write overwrites, and what it should have written,
+        // may be lost without anybody being able to know.
+        self.disk_lost("the next write goes astray", false);
     }
 
     /// Starts the node, if it is not running.
@@ -174,7 +180,8 @@ impl Machine {
             boot.number
         };
         let inner = &self.0;
-        inner.record.note(&inner.name, &format!("boot {number}"));
+        let fact = Fact::Started { node: inner.name.clone() };
+        inner.record.fact(&inner.name, &format!("boot {number}"), fact);
         let handle = Handle::current();
         if number > 1 {
             inner.record.count(|counts| counts.restarts += 1);
@@ -209,7 +216,8 @@ impl Machine {
             boot.excused = boot.excused.saturating_sub(1);
             excused
         };
-        inner.record.note(&inner.name, &format!("failed: {text}"));
+        self.down(&format!("failed: {text}"));
+        sometimes!(inner.record, Mark::StoppedByRot, held(&inner.boot).rotten);
         if !excused {
             inner.record.violate("S22", format!("{} failed without a reason: {text}", inner.name));
         }
@@ -230,11 +238,14 @@ impl Machine {
     /// Cuts the machine's power, if it is on.
     pub(super) fn power_cut(&self) {
         if held(&self.0.boot).up {
-            self.0.record.note(&self.0.name, "power cut");
+            let before = self.0.disk.tally();
             // Before the tasks die, or destructors would write to a disk without power.
             self.0.disk.power_cut();
+            let after = self.0.disk.tally();
+            sometimes!(self.0.record, Mark::TornWrite, after.torn > before.torn);
+            sometimes!(self.0.record, Mark::LostWrite, after.lost > before.lost);
             self.turn_back();
-            self.end();
+            self.end("power cut");
         }
     }
 
@@ -253,17 +264,18 @@ impl Machine {
     /// Kills the process, if it runs.
     pub(super) fn kill(&self) {
         if held(&self.0.boot).up {
-            self.0.record.note(&self.0.name, "killed");
             self.0.disk.process_died();
             Net::current().announce_death(self.0.id, Death::Process);
-            self.end();
+            self.end("killed");
         }
     }
 
-    fn end(&self) {
+    fn end(&self, how: &str) {
         Handle::current().kill(self.0.id);
+        self.down(how);
         let handle = {
             let mut boot = held(&self.0.boot);
+            sometimes!(self.0.record, Mark::CutWhileRecovering, boot.handle.is_none());
             boot.up = false;
             boot.failed = false;
             boot.handle.take()
@@ -284,7 +296,7 @@ impl Machine {
 
     /// The process stands still; with `frozen` its clocks do too.
     pub(super) fn pause(&self, frozen: bool) {
-        self.0.record.note(&self.0.name, if frozen { "suspended" } else { "paused" });
+        self.down(if frozen { "suspended" } else { "paused" });
         if frozen {
             Clocks::current().freeze(self.0.id);
         }
@@ -293,7 +305,8 @@ impl Machine {
 
     /// It goes on.
     pub(super) fn resume(&self) {
-        self.0.record.note(&self.0.name, "goes on");
+        let fact = Fact::Started { node: self.0.name.clone() };
+        self.0.record.fact(&self.0.name, "goes on", fact);
         Clocks::current().thaw(self.0.id);
         Handle::current().resume(self.0.id);
     }
@@ -301,8 +314,14 @@ impl Machine {
     /// Cuts the power and empties the disk.
     pub(super) fn wipe(&self) {
         self.power_cut();
-        self.0.record.note(&self.0.name, "the disk is empty");
         self.0.disk.wipe();
+        self.disk_lost("the disk is empty", true);
+    }
+
+    /// What the disk alone kept is lost, and everybody must know.
+    fn disk_lost(&self, how: &str, wiped: bool) {
+        let fact = Fact::DiskLost { node: self.0.name.clone(), wiped };
+        self.0.record.fact(&self.0.name, how, fact);
     }
 
     /// Cuts the power; what starts next is another machine, with a copy of the disk.
@@ -312,6 +331,11 @@ impl Machine {
         let image = self.0.disk.image();
         self.0.disk.wipe();
         self.0.disk.restore(&image);
+    }
+
+    fn down(&self, how: &str) {
+        let fact = Fact::Down { node: self.0.name.clone() };
+        self.0.record.fact(&self.0.name, how, fact);
     }
 
     /// Moves its wall clock.
