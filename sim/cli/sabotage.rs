@@ -300,7 +300,9 @@ mod tests {
     #[test]
     fn a_bug_with_three_checkers_is_caught_when_all_have_seen_it() {
         let mut hunt = Hunt::of(Bug::StaleDisk);
-        let each = |seed: u64| Ok([["S1", "S6", "S7"][seed as usize % 3].to_owned()].into());
+        let each = |seed: u64| {
+            Ok([["S1", "S6", "S7"][usize::try_from(seed % 3).unwrap()].to_owned()].into())
+        };
         assert_eq!(hunt.try_from(0, each).unwrap(), 3);
         let needed: Vec<_> = hunt.checkers.iter().map(|one| one.seeds.clone()).collect();
         assert_eq!(needed, [[1], [2], [3]]);

@@ -13,10 +13,10 @@ use crate::world::Report;
 const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// Something to compare: each step must make it smaller, or none helps any more.
-pub(super) fn size(scenario: &Scenario) -> usize {
-    let text = scenario.to_toml().map_or(0, |text| text.len());
+pub(super) fn size(scenario: &Scenario) -> u64 {
+    let text = scenario.to_toml().map_or(0, |text| text.len() as u64);
     let stage = scenario.devices.count + scenario.gateways.total() + scenario.clients.total();
-    text + stage as usize + scenario.duration.0.as_secs() as usize
+    text + u64::from(stage) + scenario.duration.0.as_secs()
 }
 
 /// The scenario after the step number `place`; the same if the step changes nothing, `None` behind
