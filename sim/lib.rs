@@ -32,6 +32,8 @@ pub mod net;
 pub mod oracle;
 #[cfg(madsim)]
 pub mod outside;
+#[cfg(all(madsim, test))]
+mod pace;
 #[cfg(madsim)]
 pub mod plan;
 #[cfg(madsim)]
