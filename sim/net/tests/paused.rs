@@ -123,3 +123,23 @@ fn a_paused_host_that_is_killed_is_gone_and_its_next_boot_runs() {
         assert_eq!((held(&first).len(), held(&second).len()), (0, 3));
     });
 }
+
+#[test]
+fn a_suspended_machine_finds_its_timers_where_it_left_them() {
+    run(1, async {
+        let (_net, [_, two]) = hosts();
+        let sleeping = two.spawn(async {
+            let start = LocalInstant::current();
+            MadsimRuntime::sleep(Duration::from_secs(5)).await;
+            (LocalInstant::current() - start, virtual_now())
+        });
+        ms(1_000).await;
+        Clocks::current().freeze(two.id());
+        Handle::current().pause(two.id());
+        ms(59_000).await;
+        Handle::current().resume(two.id());
+        Clocks::current().thaw(two.id());
+        let (slept, woken) = sleeping.await.unwrap();
+        assert_eq!((slept.as_secs(), woken.as_secs()), (5, 64));
+    });
+}
