@@ -35,6 +35,8 @@ pub mod net;
 pub mod oracle;
 #[cfg(madsim)]
 pub mod outside;
+#[cfg(all(madsim, test))]
+mod pace;
 #[cfg(madsim)]
 pub mod plan;
 #[cfg(madsim)]

@@ -115,18 +115,20 @@ fn fsyncs_queue_behind_each_other_and_some_are_very_slow() {
 
 #[test]
 fn a_full_disk_refuses_and_recovers_and_a_failed_fsync_fails_once() {
-    let disk = Disk::new(Seed(1), "n1", Speed::default());
-    let file = disk.create("f");
-    file.put(0, &[1; 100]).unwrap();
-    disk.set_capacity(Some(150));
-    assert_eq!(disk.free(), Some(50));
-    assert_eq!(file.put(100, &[1; 51]).unwrap_err().kind(), io::ErrorKind::StorageFull);
-    file.put(50, &[2; 100]).unwrap();
-    disk.set_capacity(None);
-    file.put(150, &[1; 51]).unwrap();
-    disk.fail_next_sync();
-    assert!(file.sync().is_err());
-    assert!(file.sync().is_ok());
+    machine_room(1).block_on(async {
+        let disk = Disk::new(Seed(1), "n1", Speed::default());
+        let file = disk.create("f");
+        file.put(0, &[1; 100]).unwrap();
+        disk.set_capacity(Some(150));
+        assert_eq!(disk.free(), Some(50));
+        assert_eq!(file.put(100, &[1; 51]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        file.put(50, &[2; 100]).unwrap();
+        disk.set_capacity(None);
+        file.put(150, &[1; 51]).unwrap();
+        disk.fail_next_sync();
+        assert!(file.sync().is_err());
+        assert!(file.sync().is_ok());
+    });
 }
 
 #[test]
