@@ -3,6 +3,7 @@
 //! * [`runtime`] is openraft's `AsyncRuntime` on madsim's executor, with channels of our own;
 //! * [`net`], [`disk`] and [`clocks`] are the machine room: what a node sees of the world;
 //! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
+//! * [`history`] judges what clients of the API were told: one order must explain all of it;
 //! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
 //! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
@@ -24,6 +25,8 @@ pub mod clocks;
 pub mod dice;
 #[cfg(madsim)]
 pub mod disk;
+#[cfg(madsim)]
+pub mod history;
 #[cfg(madsim)]
 pub mod invariants;
 #[cfg(madsim)]
