@@ -5,6 +5,8 @@
 //! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
 //! * `scenario`, a crate of its own, is the story as a file; [`plan`] what a seed makes of it;
 //! * [`oracle`] is what happened, [`invariants`] what must hold, [`marks`] what must be passed;
+//! * [`history`] judges what clients of the API were told: one order must explain all of it;
+//! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
 //! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
 //!
@@ -25,6 +27,8 @@ pub mod clocks;
 pub mod dice;
 #[cfg(madsim)]
 pub mod disk;
+#[cfg(madsim)]
+pub mod history;
 #[cfg(madsim)]
 pub mod invariants;
 #[cfg(madsim)]
