@@ -6,7 +6,6 @@
 //! * `scenario`, a crate of its own, is the story as a file; [`plan`] what a seed makes of it;
 //! * [`oracle`] is what happened, [`invariants`] what must hold, [`marks`] what must be passed;
 //! * [`history`] judges what clients of the API were told: one order must explain all of it;
-//! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
 //! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
 //!

@@ -81,6 +81,7 @@ marks! {
     TornWrite "torn-write": "a power cut left a part of a write";
     LostWrite "lost-write": "a power cut lost a write";
     RottenRead "rotten-read": "rotten bytes were read";
+    WriteAstray "write-astray": "a write landed at another place";
     WriteRefused "write-refused": "a write found the disk full";
     SnapshotWritten "snapshot-written": "a node wrote a snapshot";
     StoppedByRot "stopped-by-rot": "a node stopped rather than serve what it could not trust";

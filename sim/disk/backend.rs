@@ -33,6 +33,7 @@ impl DiskFile {
                 tap(bytes);
             }
             state.platter.write(self.file, offset, bytes);
+            state.written();
             Ok(())
         })
     }
@@ -62,6 +63,7 @@ impl StorageBackend for DiskFile {
                 state.room_for(self.file, len)?;
             }
             state.platter.set_len(self.file, len);
+            state.written();
             Ok(())
         })
     }

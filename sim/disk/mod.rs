@@ -27,9 +27,11 @@ use std::time::Duration;
 pub use backend::DiskFile;
 pub use platter::{Image, SECTOR_LEN, Tally};
 
+use openraft_rt::{Oneshot as _, OneshotSender as _};
+
 use crate::clocks::virtual_now;
 use crate::dice::{Dice, Seed};
-use crate::runtime::{held, sleep_virtual_until};
+use crate::runtime::{Once, OnceReceiver, OnceSender, held, sleep_virtual_until};
 use platter::Platter;
 use room::Room;
 use surface::Inode;
@@ -85,6 +87,14 @@ impl Speed {
     }
 }
 
+/// Cuts the power at a write, from within it.
+#[derive(Debug)]
+struct Trap {
+    /// Writes until then.
+    writes: u64,
+    sprung: OnceSender<()>,
+}
+
 #[derive(Debug)]
 struct State {
     platter: Platter,
@@ -100,6 +110,7 @@ struct State {
     under_way: VecDeque<(Duration, u64)>,
     room: Room,
     fail_sync: bool,
+    trap: Option<Trap>,
     tap: Tapped,
     /// A stream each for the time fsyncs take, what a power cut leaves, rot, and stray writes.
     times: Dice,
@@ -135,6 +146,26 @@ impl State {
             self.under_way.pop_front();
             self.platter.settle(mark, done_at);
         }
+    }
+
+    /// A write has been taken: power goes if it was the one that a trap waits for.
+    fn written(&mut self) {
+        let Some(trap) = &mut self.trap else { return };
+        trap.writes -= 1;
+        if trap.writes == 0
+            && let Some(trap) = self.trap.take()
+        {
+            self.lose_power();
+            // Whoever gave up waiting wants to know nothing.
+            let _ = trap.sprung.send(());
+        }
+    }
+
+    fn lose_power(&mut self) {
+        let now = virtual_now();
+        self.settle(now);
+        self.forget_users();
+        self.platter.power_cut(now, &mut self.cuts);
     }
 
     fn forget_faults(&mut self) {
@@ -176,6 +207,7 @@ impl Disk {
             under_way: VecDeque::new(),
             room: Room::default(),
             fail_sync: false,
+            trap: None,
             tap: Tapped::default(),
             times: seed.stream(&format!("disk times {machine}")),
             cuts: seed.stream(&format!("disk cuts {machine}")),
@@ -279,12 +311,21 @@ impl Disk {
     ///
     /// An fsync that has had its time is done, also where its task was paused and never heard.
     pub fn power_cut(&self) {
-        let now = virtual_now();
-        let mut state = held(&self.0);
-        let state = &mut *state;
-        state.settle(now);
-        state.forget_users();
-        state.platter.power_cut(now, &mut state.cuts);
+        held(&self.0).lose_power();
+    }
+
+    /// Power is cut at the `n`-th write or change of a file's length from now on, counted from 1;
+    /// what comes after it in the same breath is refused. Resolves when it has happened: the
+    /// node's tasks must be killed then. A later call takes the place of an earlier one.
+    pub fn cut_at_write(&self, n: u64) -> OnceReceiver<()> {
+        let (sprung, receiver) = Once::channel();
+        held(&self.0).trap = Some(Trap { writes: n.max(1), sprung });
+        receiver
+    }
+
+    /// Takes the trap of [`Self::cut_at_write`] away.
+    pub fn disarm(&self) {
+        held(&self.0).trap = None;
     }
 
     /// The process is killed and its kernel lives: nothing is lost, open files are closed.

@@ -158,3 +158,23 @@ fn a_backup_brings_back_what_was_durable_then_and_nothing_since() {
         assert_eq!(disk.read_file("f").unwrap(), b"old");
     });
 }
+
+#[test]
+fn power_goes_at_the_write_that_was_asked_for() {
+    machine_room(3).block_on(async {
+        let disk = Disk::new(Seed(3), "n1", Speed::default());
+        disk.write_file("f", b"before").unwrap();
+        disk.flush().await.unwrap();
+        let file = disk.open("f").unwrap();
+        let cut = disk.cut_at_write(2);
+        file.put(0, b"first ").unwrap();
+        file.put(0, b"second").unwrap();
+        assert!(file.put(0, b"third ").is_err(), "a machine without power writes nothing");
+        assert!(cut.await.is_ok());
+        let kept = disk.read_file("f").unwrap();
+        assert_ne!(kept, b"third ");
+        assert_eq!(disk.tally().cuts, 1);
+        let file = disk.open("f").unwrap();
+        assert!(file.put(0, b"after ").is_ok(), "a trap springs once");
+    });
+}

@@ -78,6 +78,8 @@ pub struct Counts {
     pub overflowed: u64,
     /// Datagrams to a port, host or group where nobody listens.
     pub unclaimed: u64,
+    /// Segments of streams that reached their host.
+    pub segments: u64,
     /// Segments of streams that had to be sent again.
     pub resent: u64,
     /// Connections reset or given up.

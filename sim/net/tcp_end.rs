@@ -314,6 +314,7 @@ impl Inner {
         if !self.hosts.get(&to).is_some_and(|host| host.up) {
             return self.retry(now, segment);
         }
+        self.counts.segments += 1;
         match (&segment.body, state) {
             (Body::Reset, _) => self.reset(segment.connection, side),
             (Body::Open(port), EndState::Opening) => self.called(now, *port, segment),

@@ -25,7 +25,6 @@ use store::model::{PasswordHash, Tenant, User};
 use store::{Id, NodeId as RaftId};
 
 use super::mote::region;
-use super::pending::{PendingClocks as _, PendingDisk as _};
 use super::record::Record;
 use crate::clocks::Clocks;
 use crate::dice::Seed;
@@ -246,6 +245,13 @@ impl Machine {
             sometimes!(self.0.record, Mark::LostWrite, after.lost > before.lost);
             self.turn_back();
             self.end("power cut");
+        }
+    }
+
+    /// Power went at a write: the disk knows, the node must follow.
+    pub(super) fn lost_power(&self) {
+        if held(&self.0.boot).up {
+            self.end("power cut at a write");
         }
     }
 

@@ -16,7 +16,6 @@ mod log;
 mod machine;
 mod mote;
 mod operator;
-mod pending;
 mod record;
 mod report;
 mod rest;
@@ -44,7 +43,7 @@ pub use witness::{Carried, Root, Witness};
 
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
-use crate::net::{Net, Quality, UdpSocket};
+use crate::net::{Net, NoiseId, Quality, UdpSocket};
 use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
 use adversary::Adversary;
@@ -53,7 +52,6 @@ use field::{Gate, Meadow};
 use machine::{Machine, PORT_GATEWAYS, PORT_MQTT};
 use mote::Mote;
 use operator::Operator;
-use pending::NoiseId;
 
 /// How long the setup may take before the run is called off.
 const SETUP_MAX: Duration = Duration::from_secs(60);

@@ -14,6 +14,7 @@ use crate::marks::Mark;
 use crate::net::Quality;
 use crate::oracle::{Event, Fact};
 use crate::runtime::{held, sleep_virtual};
+use crate::sometimes;
 
 /// Share of the gateways and clients that belong to the core, beside one that always does.
 const IN_CORE: f64 = 0.75;
@@ -162,6 +163,7 @@ impl World {
 
     /// One more power cut; what the event log holds after it is what there is.
     pub(super) async fn judge(&self) {
+        self.look_at_machines();
         self.machines.iter().for_each(Machine::power_cut);
         self.machines.iter().for_each(Machine::start);
         if !self.operator.ready_within(self.scenario.bounds.ready_within.0).await {
@@ -181,6 +183,18 @@ impl World {
         let text = format!("{} rows in the event log, {accepted} of them uplinks", rows.len());
         self.record.fact("world", &text, Fact::Ended { log });
         self.compare();
+    }
+
+    /// What disks and network have to tell of the run.
+    fn look_at_machines(&self) {
+        for machine in &self.machines {
+            let tally = machine.disk().tally();
+            sometimes!(self.record, Mark::WriteRefused, tally.refused > 0);
+            sometimes!(self.record, Mark::RottenRead, tally.rotten_read > 0);
+            sometimes!(self.record, Mark::WriteAstray, tally.misdirected > 0);
+        }
+        let counts = self.net.counts();
+        self.record.delivered_by_network(counts.delivered + counts.segments);
     }
 
     /// Holds what came about against what the scenario expects.

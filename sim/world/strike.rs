@@ -11,8 +11,8 @@ use super::World;
 use super::client::Mood;
 use super::field::Trouble;
 use super::machine::Machine;
-use super::pending::{Noise, NoiseId, PendingDisk as _, PendingNet as _};
 use crate::clocks::virtual_now;
+use crate::net::{Noise, NoiseId};
 use crate::oracle::Fact;
 use crate::runtime::{MadsimRuntime, held, sleep_virtual, sleep_virtual_until};
 
@@ -68,7 +68,7 @@ impl World {
         self.tell_fault(fault, true);
         let machine = self.machine(fault);
         match fault.kind {
-            FaultKind::PowerCut => machine.power_cut(),
+            FaultKind::PowerCut => self.cut_power(machine, fault).await,
             FaultKind::Kill => machine.kill(),
             FaultKind::Stop => machine.stop().await,
             FaultKind::Pause => machine.pause(fault.frozen == Some(true)),
@@ -95,7 +95,7 @@ impl World {
             FaultKind::Noise => return self.lay_noise(fault),
             FaultKind::Cut => self.each_way(fault, |a, b| self.net.cut(a, b)),
             FaultKind::StallStreams => self.each_way(fault, |a, b| self.net.stall(a, b)),
-            FaultKind::ResetStreams => self.net.reset_streams(machine.id()),
+            FaultKind::ResetStreams => drop(self.net.reset_streams(machine.id())),
             FaultKind::CounterReset => self.each_gateway(fault, |p| self.meadow.reset_counter(p)),
             FaultKind::GatewayOff
             | FaultKind::LateCopies
@@ -153,6 +153,16 @@ impl World {
             | FaultKind::CounterReset
             | FaultKind::Reboot
             | FaultKind::JoinStorm => {}
+        }
+    }
+
+    /// Cuts the power now, or at the write that the fault names.
+    async fn cut_power(&self, machine: &Machine, fault: &Fault) {
+        let Some(write) = &fault.write else { return machine.power_cut() };
+        let cut = machine.disk().cut_at_write(*write.0.start());
+        match MadsimRuntime::timeout(PROMISE_MAX, cut).await {
+            Ok(_) => machine.lost_power(),
+            Err(_) => machine.disk().disarm(),
         }
     }
 
