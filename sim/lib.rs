@@ -5,6 +5,7 @@
 //! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
 //! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
+//! * [`picture`] is a run as a page to look at;
 //! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
 //!
 //! Run it with `cargo sim scenarios/first_light.toml --seed 7`.
@@ -32,6 +33,8 @@ pub mod net;
 pub mod oracle;
 #[cfg(madsim)]
 pub mod outside;
+#[cfg(madsim)]
+pub mod picture;
 #[cfg(madsim)]
 pub mod plan;
 #[cfg(madsim)]
