@@ -7,6 +7,7 @@
 //! * [`oracle`] is what happened, [`invariants`] what must hold, [`marks`] what must be passed;
 //! * [`history`] judges what clients of the API were told: one order must explain all of it;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
+//! * [`picture`] is a run as a page to look at;
 //! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
 //!
 //! Run it with `cargo sim scenarios/first_light.toml --seed 7`.
@@ -40,6 +41,8 @@ pub mod oracle;
 pub mod outside;
 #[cfg(all(madsim, test))]
 mod pace;
+#[cfg(madsim)]
+pub mod picture;
 #[cfg(madsim)]
 pub mod plan;
 #[cfg(madsim)]
