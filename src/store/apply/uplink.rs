@@ -25,6 +25,7 @@ struct Accepted {
     dev_addr: lorawan::DevAddr,
     status: Option<transition::DeviceStatus>,
     settled: Vec<Confirmation>,
+    queue_changed: bool,
     session_changed: bool,
 }
 
@@ -76,7 +77,7 @@ impl State {
         if accepted.session_changed {
             applied.changes.push(Change::Device(uplink.dev_eui));
         }
-        if !accepted.settled.is_empty() {
+        if accepted.queue_changed {
             applied.changes.push(Change::DeviceQueue(uplink.dev_eui));
         }
         let (f_cnt, digest, time) = (uplink.f_cnt, uplink.digest, uplink.received_at);
@@ -150,6 +151,7 @@ fn accept(
         UplinkMacCommand::walk(&uplink.mac_commands).map_while(Result::ok).collect();
     let outcome = transition::apply_mac_answers(session, &profile.mac, &commands, now);
     let dev_addr = session.dev_addr;
+    let items_before = device.queue.len();
     let mut settled = if activates {
         device.session = device.pending_session.take();
         end_flights(device, profile.flush_queue_on_activate)
@@ -163,6 +165,7 @@ fn accept(
         device.queue.iter_mut().filter(is_lost).for_each(|item| item.state = ItemState::Queued);
     }
     device.queue.retain(|item| settled.iter().all(|one| one.item_id != item.id.0));
+    let queue_changed = device.queue.len() != items_before;
     if device.queue.is_empty() {
         device.queue = Vec::new();
     }
@@ -174,7 +177,8 @@ fn accept(
     device.last_home = Some(uplink.home);
     let session_changed = activates || was_reset;
     let status = outcome.status;
-    let accepted = Accepted { session_epoch, dev_addr, status, settled, session_changed };
+    let accepted =
+        Accepted { session_epoch, dev_addr, status, settled, queue_changed, session_changed };
     (UplinkReply::Accepted { session_epoch, grant }, Some(accepted))
 }
 

@@ -339,6 +339,20 @@ fn a_join_counts_from_the_first_uplink_on() {
 }
 
 #[test]
+fn a_queue_that_ends_with_its_session_is_told() {
+    let mut log = Log::with_session();
+    log.done(keys());
+    log.ask(accept(uplink(8)));
+    log.done(enqueue(item(1, false, 3)));
+    plan(&mut log);
+    ask_join(&mut log, 1, 1);
+    let first = AcceptUplink { session_epoch: SessionEpoch(2), f_cnt: 0, ..uplink(0) };
+    let (_, applied) = log.ask(accept(first));
+    assert_eq!(log.device().queue, [], "handed out in the session before");
+    assert!(applied.changes.contains(&Change::DeviceQueue(DEVICE)));
+}
+
+#[test]
 fn an_activation_may_empty_the_queue_and_ends_what_was_in_flight() {
     let mut log = Log::with_session();
     log.ask(accept(uplink(8)));
