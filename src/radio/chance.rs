@@ -9,7 +9,14 @@ pub(crate) struct Chance(ChaCha8Rng);
 
 impl Chance {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
-        Self(ChaCha8Rng::from_seed(seed))
+        Self::stream(seed, 0)
+    }
+
+    /// One of many independent streams of a seed.
+    pub(crate) fn stream(seed: [u8; 32], stream: u64) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        rng.set_stream(stream);
+        Self(rng)
     }
 
     pub(crate) fn u16(&mut self) -> u16 {
@@ -22,9 +29,9 @@ impl Chance {
         self.0.next_u32().checked_rem(bound).unwrap_or(0)
     }
 
-    /// True `permille` times in a thousand.
-    pub(crate) fn permille(&mut self, permille: u16) -> bool {
-        permille > 0 && self.below(1_000) < u32::from(permille)
+    /// True `ppm` times in a million. Draws also when the answer is certain.
+    pub(crate) fn ppm(&mut self, ppm: u32) -> bool {
+        self.below(1_000_000) < ppm
     }
 
     /// One of `items`; `None` of none.
