@@ -34,12 +34,13 @@ lint: ## formatting, clippy, documentation
 unit: ## unit, property, process and client tests; corpus replay; tidiness and purity of the tree
 	cargo test --locked
 
-sim-test: ## every scenario on a few fixed and fresh seeds, a double run, each planted bug until caught
+sim-test: ## the canary, every scenario on a few fixed and fresh seeds, a double run, each planted bug until caught
+	$(SIM) canary
 	@for scenario in scenarios/*.toml; do \
 	  $(SIM) $$scenario --seeds $(SEEDS) && $(SIM) $$scenario --seeds $(FRESH_SEEDS) || exit 1; \
 	done
 	$(SIM) meta scenarios/first_light.toml --seed 1
-	$(SIM) sabotage
+	$(SIM) sabotage --until-caught
 
 soak: ## the long runs: hours; resumable; one table at the end
 	@deploy/soak.sh $(SOAK_SEEDS)

@@ -34,6 +34,8 @@ pub mod oracle;
 pub mod outside;
 #[cfg(madsim)]
 pub mod plan;
+#[cfg(all(test, madsim))]
+mod planted;
 #[cfg(madsim)]
 pub mod runtime;
 #[cfg(madsim)]
