@@ -45,6 +45,8 @@ mod pace;
 pub mod picture;
 #[cfg(madsim)]
 pub mod plan;
+#[cfg(all(test, madsim))]
+mod planted;
 #[cfg(madsim)]
 pub mod runtime;
 #[cfg(madsim)]

@@ -121,12 +121,12 @@ bugs! {
     AckStarvesQueue: "ack-starves-queue", ["V7"], "first_light";
     /// A downlink leaves for its window although that is over.
     LateWindow: "late-window", ["V5"], "slow_disk";
-    /// RX1 is sent as loud as RX2 may be.
+    /// No downlink is sent with less than 20 dBm, whatever its frequency allows.
     TooLoud: "too-loud", ["S20"], "first_light";
 
     // Clients.
-    /// What waits for a persistent session is not in the snapshot: a restart forgets it.
-    QueueNotInSnapshot: "queue-not-in-snapshot", ["S19"], "rough_weather";
+    /// A start forgets what waited for the clients that were connected before it.
+    QueueLostAtStart: "queue-lost-at-start", ["S19"], "first_light";
     /// Persistent sessions are not in the snapshot: a restart forgets them.
     SessionNotInSnapshot: "session-not-in-snapshot", ["S19"], "first_light";
     /// QoS 1 and 2 messages that were under way are not sent again on a new connection.
@@ -135,7 +135,7 @@ bugs! {
     RetainedNotReplaced: "retained-not-replaced", ["S19"], "swarm";
     /// A message whose outcome is unknown is put to the log again under another name: done twice.
     RetryRenamed: "retry-renamed", ["S19"], "disk_full_each_site";
-    /// Calls of the API are answered before the log has decided.
+    /// Whoever queues a downlink is told that it is done before the log has decided.
     AnswerBeforeCommit: "answer-before-commit", ["linear"], "first_light";
     /// Calls of the API that only look get what the same call saw the time before.
     StaleRead: "stale-read", ["linear"], "first_light";

@@ -119,7 +119,7 @@ pub(crate) struct SessionRecord {
     #[n(6)]
     subscriptions: Vec<MqttSubscription>,
     #[n(7)]
-    pub(crate) queue: Vec<(u64, Queued)>,
+    queue: Vec<(u64, Queued)>,
     #[n(8)]
     next: u64,
     #[n(9)]

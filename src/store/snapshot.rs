@@ -206,10 +206,7 @@ impl SnapshotReader {
             }
             Place::ClientSessions(after) => {
                 let key = fill(&state.client_sessions, after.clone(), out, |_, session, out| {
-                    let mut session = SessionRecord::from(session.as_ref());
-                    if sabotage::planted(Bug::QueueNotInSnapshot) {
-                        session.queue.clear();
-                    }
+                    let session = SessionRecord::from(session.as_ref());
                     record(section::CLIENT_SESSION, &session, out);
                 });
                 key.map_or(Place::Messages(None), |key| Place::ClientSessions(Some(key)))

@@ -44,7 +44,7 @@ impl Window {
         let max = region.max_payload(dr, false)?;
         let mut eirp_dbm = region.downlink_eirp_dbm(frequency_hz);
         if sabotage::planted(Bug::TooLoud) {
-            eirp_dbm = region.downlink_eirp_dbm(region.rx2_frequency_hz);
+            eirp_dbm = eirp_dbm.max(20);
         }
         Some(Self {
             number,
