@@ -23,6 +23,7 @@ use scenario::Scenario;
 use store::model::{PasswordHash, Tenant, User};
 use store::{Id, NodeId as RaftId};
 
+use super::ledger::Clerk;
 use super::mote::region;
 use super::pending::{PendingClocks as _, PendingDisk as _};
 use super::record::Record;
@@ -168,6 +169,12 @@ impl Machine {
         held(&self.0.boot).misdirected = true;
     }
 
+    /// Its disk may hold what nobody wrote.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let boot = held(&self.0.boot);
+        boot.rotten || boot.misdirected
+    }
+
     /// Starts the node, if it is not running.
     pub(super) fn start(&self) {
         let number = {
@@ -195,7 +202,8 @@ impl Machine {
     async fn run(self) {
         let inner = &self.0;
         let started = async {
-            let disk = Store::open(inner.disk.clone(), inner.bug).await;
+            let clerk = Arc::new(Clerk::new(&inner.name, &inner.record));
+            let disk = Store::open(inner.disk.clone(), inner.bug, Some(clerk)).await;
             let disk = disk.map_err(|error| error.to_string())?;
             let settings = settings(&inner.scenario, inner.seed, inner.address);
             let started = service::start(inner.outside.clone(), disk, settings).await;

@@ -10,8 +10,10 @@
 //!    against.
 
 mod adversary;
+mod audit;
 mod client;
 mod field;
+mod ledger;
 mod log;
 mod machine;
 mod mote;
@@ -43,6 +45,7 @@ pub use witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
 use crate::net::{Net, Quality, UdpSocket};
+use crate::oracle::{Fact, Setting};
 use crate::outside::Bug;
 use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
@@ -162,6 +165,7 @@ struct World {
 }
 
 async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
+    record.tell(Fact::Begins(setting(&scenario)));
     let mut world = World::new(scenario, seed, bug, &record);
     let setup = world.set_up();
     let limit = MadsimRuntime::timeout(SETUP_MAX, setup);
@@ -174,6 +178,28 @@ async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
     world.suffer().await;
     world.come_to_rest().await;
     world.judge().await;
+}
+
+/// What the scenario is like when nothing is wrong.
+fn setting(scenario: &Scenario) -> Setting {
+    let Scenario { network, gateways, .. } = scenario;
+    let shares = [
+        network.loss,
+        network.corrupt,
+        gateways.late_share,
+        gateways.tx_refused,
+    ];
+    let rough = shares.iter().any(|share| share.0 > 0.0)
+        || gateways.twins > 0
+        || network.mtu.is_some()
+        || network.bandwidth.is_some()
+        || !scenario.link.is_empty();
+    Setting {
+        region: mote::region(scenario),
+        nonces_rise: scenario.devices.version == scenario::DeviceVersion::V1_0_4,
+        rough,
+        calm: scenario.bounds.calm.0,
+    }
 }
 
 /// The scenario's links, as the network takes them.
