@@ -129,6 +129,8 @@ pub struct Setting {
     pub nonces_rise: bool,
     /// Also without a fault datagrams get lost, garbled or late, or gateways refuse or are doubled.
     pub rough: bool,
+    /// Also without a fault bits are turned on the way, or gateways share a name.
+    pub doubtful: bool,
     /// No window may be missed when nothing was wrong for this long.
     pub calm: Duration,
 }
@@ -180,10 +182,6 @@ pub enum Fact {
         tmst: u32,
         /// Whose frame.
         device: DevEui,
-        /// On which frequency, in hertz.
-        frequency_hz: u32,
-        /// How it was sent.
-        modulation: Modulation,
         /// The reading in it; `None` for a join-request.
         reading: Option<Reading>,
         /// Whether it wants an answer: a confirmed uplink, or a join-request.
@@ -191,6 +189,17 @@ pub enum Fact {
         /// The gateway can reach the node and has told it where it is: it pulled within its
         /// keep-alive and its link is not cut.
         live: bool,
+    },
+    /// A gateway, or somebody who says that he is one, tells a node of a frame: a PUSH_DATA leaves.
+    Pushed {
+        /// Which gateway it names.
+        gateway: GatewayEui,
+        /// That gateway's counter at the end of the frame, it says.
+        tmst: u32,
+        /// On which frequency it says that it heard the frame, in hertz.
+        frequency_hz: u32,
+        /// How it says that the frame was sent.
+        modulation: Modulation,
     },
     /// A data downlink left a node for a gateway.
     DownlinkHanded {

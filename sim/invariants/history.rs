@@ -28,6 +28,7 @@ pub(super) const SETTING: Setting = Setting {
     region: &lorawan::EU868,
     nonces_rise: false,
     rough: false,
+    doubtful: false,
     calm: Duration::from_secs(5),
 };
 

@@ -7,13 +7,16 @@
 mod history;
 mod s12_permitted;
 mod s13_no_unauthenticated_write;
+mod s14_secrets;
 mod s1_keystream;
+mod s20_outside_plan;
 mod s3_downlink_order;
 mod s4_dev_nonce;
 mod s5_join_nonce;
 mod s6_accept_once;
 mod s7_no_loss_after_ack;
 mod s8_downlink_queue;
+mod v5_windows;
 
 use std::fmt;
 use std::time::Duration;
@@ -27,6 +30,9 @@ pub use s7_no_loss_after_ack::NoLossAfterAck;
 pub use s8_downlink_queue::DownlinkQueue;
 pub use s12_permitted::Permitted;
 pub use s13_no_unauthenticated_write::NoUnauthenticatedWrite;
+pub use s14_secrets::Secrets;
+pub use s20_outside_plan::OutsidePlan;
+pub use v5_windows::Windows;
 
 use crate::oracle::Seen;
 
@@ -73,6 +79,8 @@ pub fn all() -> Vec<Box<dyn Invariant + Send>> {
         Box::new(DownlinkQueue::default()),
         Box::new(Permitted::default()),
         Box::new(NoUnauthenticatedWrite::default()),
+        Box::new(OutsidePlan::default()),
+        Box::new(Windows::default()),
     ]
 }
 

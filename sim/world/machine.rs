@@ -95,6 +95,7 @@ impl Machine {
         let id = Handle::current().create_node().name(name.clone()).build().id();
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, place + 1));
         Net::current().attach(id, address);
+        record.guard("the vault's key", &seed.bytes("vault"));
         Self(Arc::new(Inner {
             disk: Disk::new(seed, &name, speed(scenario)),
             outside: Outside::new(seed, id, &name),

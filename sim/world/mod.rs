@@ -12,6 +12,7 @@
 mod adversary;
 mod audit;
 mod client;
+mod ear;
 mod field;
 mod ledger;
 mod log;
@@ -26,7 +27,7 @@ mod strike;
 mod tests;
 mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -51,6 +52,7 @@ use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
 use adversary::Adversary;
 use client::{AppClient, Standing};
+use ear::Ear;
 use field::{Gate, Meadow};
 use machine::{Machine, PORT_GATEWAYS, PORT_MQTT};
 use mote::Mote;
@@ -59,6 +61,10 @@ use pending::NoiseId;
 
 /// How long the setup may take before the run is called off.
 const SETUP_MAX: Duration = Duration::from_secs(60);
+
+/// Latency with which every window can be met: there and back it takes less than the time that the
+/// node leaves a gateway.
+const LATENCY_MAX: Duration = Duration::from_millis(20);
 
 /// What came of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -97,10 +103,14 @@ pub fn run(scenario: &Scenario, seed: u64, bug: Bug, record: &Record) -> Report 
     let (story, told) = (scenario.clone(), record.clone());
     let panics = Panics::listen();
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        machine_room(seed).block_on(async move { tell(story, Seed(seed), bug, told).await });
+        tracing::subscriber::with_default(Ear::new(record), || {
+            machine_room(seed).block_on(async move { tell(story, Seed(seed), bug, told).await });
+        });
     }));
     if ended.is_err() {
-        record.violate_at_end("S22", format!("panic: {}", panics.heard()));
+        let text = panics.heard();
+        record.overhear("a node", "panic", text.as_bytes());
+        record.violate_at_end("S22", format!("panic: {text}"));
     }
     drop(panics);
     let (last, events, digest) = record.closing();
@@ -183,14 +193,11 @@ async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
 /// What the scenario is like when nothing is wrong.
 fn setting(scenario: &Scenario) -> Setting {
     let Scenario { network, gateways, .. } = scenario;
-    let shares = [
-        network.loss,
-        network.corrupt,
-        gateways.late_share,
-        gateways.tx_refused,
-    ];
+    let shares = [network.loss, gateways.late_share, gateways.tx_refused];
+    let doubtful = network.corrupt.0 > 0.0 || gateways.twins > 0;
     let rough = shares.iter().any(|share| share.0 > 0.0)
-        || gateways.twins > 0
+        || doubtful
+        || network.latency.0.end > LATENCY_MAX
         || network.mtu.is_some()
         || network.bandwidth.is_some()
         || !scenario.link.is_empty();
@@ -198,6 +205,7 @@ fn setting(scenario: &Scenario) -> Setting {
         region: mote::region(scenario),
         nonces_rise: scenario.devices.version == scenario::DeviceVersion::V1_0_4,
         rough,
+        doubtful,
         calm: scenario.bounds.calm.0,
     }
 }
@@ -308,10 +316,14 @@ impl World {
     fn tap(&self) {
         let lanes: BTreeMap<NodeId, String> =
             self.machines.iter().map(|one| (one.id(), one.name().to_owned())).collect();
+        let gateways = self.machines.iter().map(|one| one.socket(PORT_GATEWAYS));
+        let gateways: BTreeSet<SocketAddr> = gateways.collect();
         let record = self.record.clone();
         self.net.set_tap(Box::new(move |sent| {
             if let Some(lane) = lanes.get(&sent.node) {
                 record.datagram(lane, &sent);
+            } else if gateways.contains(&sent.to) {
+                record.pushed(&sent);
             }
         }));
     }

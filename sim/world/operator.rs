@@ -172,6 +172,7 @@ impl Operator {
         else {
             return Err("an account was asked for, and something else came".to_owned());
         };
+        self.record.guard(&format!("the password of {name}"), made.password.as_bytes());
         Ok(Account { user: made.name, password: made.password, filter: made.topic })
     }
 

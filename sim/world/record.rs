@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway::semtech::{Upward, parse_upward};
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui};
 use mac::{EventKind, EventSource, event_id};
 use openraft_rt::{Oneshot as _, OneshotSender as _};
@@ -19,7 +20,7 @@ use store::Id;
 use super::ledger::Ledger;
 use super::witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
-use crate::invariants::{self, Invariant, Violation};
+use crate::invariants::{self, Invariant, Secrets, Violation};
 use crate::net::Sent;
 use crate::oracle::{Answer, Event, Fact, Seen};
 use crate::runtime::{Once, OnceReceiver, OnceSender, held};
@@ -61,6 +62,7 @@ struct Inner {
     gateways: BTreeMap<IpAddr, GatewayEui>,
     joined: BTreeSet<DevEui>,
     ledgers: BTreeMap<String, Ledger>,
+    secrets: Secrets,
     delivered: BTreeMap<String, BTreeSet<String>>,
     asked: BTreeMap<(JoinEui, DevEui), BTreeSet<DevNonce>>,
     cluster: Option<[u8; 16]>,
@@ -113,6 +115,12 @@ impl Inner {
         }
     }
 
+    fn look(&mut self, at: Duration, whose: &str, channel: &str, bytes: &[u8]) {
+        for violation in self.secrets.look(at, whose, channel, bytes) {
+            self.violate(violation);
+        }
+    }
+
     fn violate(&mut self, violation: Violation) {
         self.note(violation.at, "world", &violation.to_string());
         let same = |known: &&Violation| known.invariant == violation.invariant;
@@ -145,6 +153,7 @@ impl Record {
             gateways: BTreeMap::new(),
             joined: BTreeSet::new(),
             ledgers: BTreeMap::new(),
+            secrets: Secrets::default(),
             delivered: BTreeMap::new(),
             asked: BTreeMap::new(),
             cluster: None,
@@ -202,7 +211,9 @@ impl Record {
 
     /// Makes a device known to the witness.
     pub fn introduce_device(&self, dev_eui: DevEui, root: Root) {
-        held(&self.0).witness.introduce(dev_eui, root);
+        let mut inner = held(&self.0);
+        inner.secrets.guard(&format!("the root key of {dev_eui}"), root.app_key.expose());
+        inner.witness.introduce(dev_eui, root);
     }
 
     /// Makes a gateway's address known.
@@ -220,13 +231,51 @@ impl Record {
         held(&self.0).doubtful = true;
     }
 
-    /// A datagram has left a host.
+    /// Guards a secret from now on: it must never leave a node in clear (S14).
+    pub fn guard(&self, name: &str, secret: &[u8]) {
+        held(&self.0).secrets.guard(name, secret);
+    }
+
+    /// Bytes leave a node over a channel ("stream 17", "disk", "log"): no secret may be in them.
+    pub fn look(&self, whose: &str, channel: &str, bytes: &[u8]) {
+        let at = virtual_now();
+        held(&self.0).look(at, whose, channel, bytes);
+    }
+
+    /// As [`Self::look`], where nobody may ask for the time.
+    pub fn overhear(&self, whose: &str, channel: &str, bytes: &[u8]) {
+        let mut inner = held(&self.0);
+        let at = inner.last;
+        inner.look(at, whose, channel, bytes);
+    }
+
+    /// A datagram is on its way to where a node takes gateways.
+    pub fn pushed(&self, sent: &Sent<'_>) {
+        let Ok(Upward::PushData(head, push)) = parse_upward(sent.payload) else { return };
+        let mut inner = held(&self.0);
+        for rxpk in push.rxpks {
+            let fact = Fact::Pushed {
+                gateway: head.gateway,
+                tmst: rxpk.tmst,
+                frequency_hz: rxpk.frequency_hz,
+                modulation: rxpk.modulation,
+            };
+            inner.fact(sent.at, fact);
+        }
+    }
+
+    /// A datagram has left a node.
     pub fn datagram(&self, lane: &str, sent: &Sent<'_>) {
         let mut inner = held(&self.0);
         inner.trace.absorb(sent.at, lane, sent.payload);
         inner.last = sent.at;
+        inner.look(sent.at, lane, "datagram", sent.payload);
         let Some(gateway) = inner.gateways.get(&sent.to.ip()).copied() else { return };
-        match inner.witness.datagram(gateway, sent.payload) {
+        let told = inner.witness.datagram(gateway, sent.payload);
+        for key in inner.witness.take_new_keys() {
+            inner.secrets.guard("a session key", key.expose());
+        }
+        match told {
             Ok(None) => {}
             Ok(Some((text, fact))) => {
                 inner.note(sent.at, lane, &text);
@@ -272,7 +321,8 @@ impl Record {
     pub fn closing_words(&self) -> Vec<(&'static str, String)> {
         let inner = held(&self.0);
         let words = |one: &Box<dyn Invariant + Send>| Some((one.name(), one.closing()?));
-        inner.invariants.iter().filter_map(words).collect()
+        let scanner = ("S14", inner.secrets.closing());
+        inner.invariants.iter().filter_map(words).chain([scanner]).collect()
     }
 
     /// Makes the cluster's identity known, which event identities are computed with.
