@@ -5,10 +5,13 @@
 //! reads what it sees. It states each as a [`Fact`]; the [`crate::invariants`] listen, and change
 //! nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, JoinNonce, Modulation, TxStatus};
+use lorawan::{
+    DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, JoinNonce, Modulation, Region, TxStatus,
+};
 use scenario::FaultKind;
 use store::Proposal;
 
@@ -117,9 +120,37 @@ pub struct Message {
     pub dup: bool,
 }
 
+/// What the world is like when nothing is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Where it is.
+    pub region: &'static Region,
+    /// The devices' DevNonces rise (from LoRaWAN 1.0.4 on).
+    pub nonces_rise: bool,
+    /// Also without a fault datagrams get lost, garbled or late, or gateways refuse or are doubled.
+    pub rough: bool,
+    /// Also without a fault bits are turned on the way, or gateways share a name.
+    pub doubtful: bool,
+    /// No window may be missed when nothing was wrong for this long.
+    pub calm: Duration,
+}
+
+/// What the log permits that remains at the end of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Permits {
+    /// Downlink numbers granted.
+    pub numbers: BTreeSet<(DevEui, DevAddr, u32)>,
+    /// Joins accepted.
+    pub joins: BTreeSet<(JoinEui, DevEui, DevNonce, JoinNonce)>,
+    /// Uplinks accepted, by the `deduplicationId` of their event.
+    pub uplinks: BTreeMap<String, Reading>,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Fact {
+    /// The run begins.
+    Begins(Setting),
     /// A device sent a data frame (each repetition is told again).
     UplinkSent {
         /// What it said.
@@ -158,6 +189,17 @@ pub enum Fact {
         /// The gateway can reach the node and has told it where it is: it pulled within its
         /// keep-alive and its link is not cut.
         live: bool,
+    },
+    /// A gateway, or somebody who says that he is one, tells a node of a frame: a PUSH_DATA leaves.
+    Pushed {
+        /// Which gateway it names.
+        gateway: GatewayEui,
+        /// That gateway's counter at the end of the frame, it says.
+        tmst: u32,
+        /// On which frequency it says that it heard the frame, in hertz.
+        frequency_hz: u32,
+        /// How it says that the frame was sent.
+        modulation: Modulation,
     },
     /// A data downlink left a node for a gateway.
     DownlinkHanded {
@@ -221,6 +263,15 @@ pub enum Fact {
         /// What it says; each is queued once.
         payload: Bytes,
     },
+    /// Somebody is about to ask for a downlink.
+    QueueAsked {
+        /// For which device.
+        device: DevEui,
+        /// What it says; each is queued once.
+        payload: Bytes,
+        /// Whether it asks for an acknowledgement.
+        confirmed: bool,
+    },
     /// Somebody asked for a downlink; told when the call ends.
     Queued {
         /// For which device.
@@ -251,6 +302,13 @@ pub enum Fact {
         index: u64,
         /// What it asks.
         proposals: Vec<Proposal>,
+    },
+    /// A node's disk will not have done its next fsync before `until`: much later than usual.
+    Stalled {
+        /// Which node.
+        node: String,
+        /// Virtual time.
+        until: Duration,
     },
     /// A node applied a log entry that activates a device.
     Activated {
@@ -348,6 +406,8 @@ pub enum Fact {
     },
     /// The safety phase is over: no new faults, and those of the core are mended.
     Calm,
+    /// The run is over, and this is what the log that remains permits.
+    Audited(Permits),
     /// The run is over; this is the event log that remains.
     Ended {
         /// All uplink events in it, in order.

@@ -17,7 +17,7 @@ use clock::{Instant, Now};
 use host::world::World;
 use madsim::task::NodeId;
 
-pub use store::Store;
+pub use store::{Onlooker, Store};
 
 use crate::clocks::Clocks;
 use crate::dice::{Dice, Seed};

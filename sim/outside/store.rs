@@ -8,13 +8,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use bytes::Bytes;
 use host::disk::Disk as HostDisk;
-use host::storage::{Batch, Database, Medium, StorageError};
+use host::storage::{Batch, Database, Medium, Op, StorageError};
 use openraft_rt::{Oneshot as _, OneshotSender as _};
 use redb::StorageBackend;
 use sabotage::Bug;
 
+use crate::clocks::virtual_now;
 use crate::disk::Disk;
 use crate::runtime::{Once, OnceReceiver, OnceSender, held};
 
@@ -59,6 +62,15 @@ impl Medium for Disk {
 
 type Answer = Result<(), StorageError>;
 
+/// Sees what a node's storage is asked to write. Must not call the storage.
+pub trait Onlooker: Send + Sync + std::fmt::Debug {
+    /// An entry of the log is on its way to the disk.
+    fn logged(&self, index: u64, record: &Bytes);
+
+    /// What is written now will be durable after so much time.
+    fn waits(&self, wait: Duration);
+}
+
 /// Batches that wait for the next commit.
 #[derive(Debug, Default)]
 struct Waiting {
@@ -72,20 +84,25 @@ pub struct Store {
     database: Arc<Database>,
     disk: Disk,
     waiting: Arc<Mutex<Waiting>>,
+    onlooker: Option<Arc<dyn Onlooker>>,
 }
 
 impl Store {
     /// Opens the storage, creating it on an empty disk, and starts its task on the node whose task
     /// is running.
     ///
-    /// Errors: what [`Database::open`] says.
-    pub async fn open(disk: Disk) -> Result<Self, StorageError> {
+    /// * `onlooker`: is told of every write.
+    /// * Errors: what [`Database::open`] says.
+    pub async fn open(
+        disk: Disk,
+        onlooker: Option<Arc<dyn Onlooker>>,
+    ) -> Result<Self, StorageError> {
         let database = Arc::new(Database::open(disk.clone())?);
         disk.flush().await.map_err(|error| StorageError::Io {
             doing: "opening the simulated disk",
             text: error.to_string(),
         })?;
-        let store = Self { database, disk, waiting: Arc::default() };
+        let store = Self { database, disk, waiting: Arc::default(), onlooker };
         madsim::task::spawn(store.clone().commit_all());
         Ok(store)
     }
@@ -96,6 +113,9 @@ impl Store {
                 Gather(&self.waiting).await.into_iter().unzip();
             let results = self.database.commit(&batches);
             let flush = self.disk.enqueue();
+            if let Some(onlooker) = &self.onlooker {
+                onlooker.waits(flush.done_at.saturating_sub(virtual_now()));
+            }
             let mut pending: Vec<_> = answers.into_iter().zip(results).collect();
             if sabotage::planted(Bug::AckBeforeFsync) {
                 answer(&mut pending);
@@ -152,6 +172,13 @@ impl HostDisk for Store {
     type Commit = Commit;
 
     fn commit(&self, batch: Batch) -> Commit {
+        if let Some(onlooker) = &self.onlooker {
+            for op in batch.ops() {
+                if let Op::PutLog { index, record, .. } = op {
+                    onlooker.logged(*index, record);
+                }
+            }
+        }
         let (sender, receiver) = Once::channel();
         let mut waiting = held(&self.waiting);
         waiting.batches.push((batch, sender));

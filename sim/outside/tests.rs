@@ -96,7 +96,7 @@ fn power_cuts(seed: u64) -> History {
             let (disk_of_node, machine, out) = (disk.clone(), tape.clone(), Arc::clone(&history));
             let node_now = handle.get_node(node.id()).unwrap();
             node_now.spawn(async move {
-                let store = Store::open(disk_of_node).await.unwrap();
+                let store = Store::open(disk_of_node, None).await.unwrap();
                 let log = Log::start(store, machine, settings).await.unwrap();
                 held(&out).boots += 1;
                 if boot < 5 {

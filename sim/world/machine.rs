@@ -24,6 +24,7 @@ use scenario::Scenario;
 use store::model::{PasswordHash, Tenant, User};
 use store::{Id, NodeId as RaftId};
 
+use super::ledger::Clerk;
 use super::mote::region;
 use super::record::Record;
 use crate::clocks::Clocks;
@@ -90,6 +91,7 @@ impl Machine {
         let id = Handle::current().create_node().name(name.clone()).build().id();
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, place + 1));
         Net::current().attach(id, address);
+        record.guard("the vault's key", &seed.bytes("vault"));
         Self(Arc::new(Inner {
             disk: Disk::new(seed, &name, speed(scenario)),
             outside: Outside::new(seed, id, &name),
@@ -166,6 +168,12 @@ impl Machine {
         self.disk_lost("the next write goes astray", false);
     }
 
+    /// Its disk may hold what nobody wrote.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let boot = held(&self.0.boot);
+        boot.rotten || boot.misdirected
+    }
+
     /// Starts the node, if it is not running.
     pub(super) fn start(&self) {
         let number = {
@@ -194,7 +202,8 @@ impl Machine {
     async fn run(self) {
         let inner = &self.0;
         let started = async {
-            let disk = Store::open(inner.disk.clone()).await;
+            let clerk = Arc::new(Clerk::new(&inner.name, &inner.record));
+            let disk = Store::open(inner.disk.clone(), Some(clerk)).await;
             let disk = disk.map_err(|error| error.to_string())?;
             let settings = settings(&inner.scenario, inner.seed, inner.address);
             let started = service::start(inner.outside.clone(), disk, settings).await;

@@ -10,8 +10,11 @@
 //!    against.
 
 mod adversary;
+mod audit;
 mod client;
+mod ear;
 mod field;
+mod ledger;
 mod log;
 mod machine;
 mod mote;
@@ -24,7 +27,7 @@ mod strike;
 mod tests;
 mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -44,10 +47,12 @@ pub use witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
 use crate::net::{Net, NoiseId, Quality, UdpSocket};
+use crate::oracle::{Fact, Setting};
 use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
 use adversary::Adversary;
 use client::{AppClient, Standing};
+use ear::Ear;
 use field::{Gate, Meadow};
 use machine::{Machine, PORT_GATEWAYS, PORT_MQTT};
 use mote::Mote;
@@ -55,6 +60,10 @@ use operator::Operator;
 
 /// How long the setup may take before the run is called off.
 const SETUP_MAX: Duration = Duration::from_secs(60);
+
+/// Latency with which every window can be met: there and back it takes less than the time that the
+/// node leaves a gateway.
+const LATENCY_MAX: Duration = Duration::from_millis(20);
 
 /// Runs a scenario with a seed. Call it once in a process: a panic inside is a violation.
 ///
@@ -64,10 +73,14 @@ pub fn run(scenario: &Scenario, seed: u64, bug: Option<Bug>, record: &Record) ->
     let (story, told) = (scenario.clone(), record.clone());
     let panics = Panics::listen();
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        machine_room(seed).block_on(async move { tell(story, Seed(seed), told).await });
+        tracing::subscriber::with_default(Ear::new(record), || {
+            machine_room(seed).block_on(async move { tell(story, Seed(seed), told).await });
+        });
     }));
     if ended.is_err() {
-        record.violate_at_end("S22", format!("panic: {}", panics.heard()));
+        let text = panics.heard();
+        record.overhear("a node", "panic", text.as_bytes());
+        record.violate_at_end("S22", format!("panic: {text}"));
     }
     drop(panics);
     record.report(&scenario.title, seed)
@@ -121,6 +134,7 @@ struct World {
 }
 
 async fn tell(scenario: Scenario, seed: Seed, record: Record) {
+    record.tell(Fact::Begins(setting(&scenario)));
     let mut world = World::new(scenario, seed, &record);
     let setup = world.set_up();
     let limit = MadsimRuntime::timeout(SETUP_MAX, setup);
@@ -133,6 +147,26 @@ async fn tell(scenario: Scenario, seed: Seed, record: Record) {
     world.suffer().await;
     world.come_to_rest().await;
     world.judge().await;
+}
+
+/// What the scenario is like when nothing is wrong.
+fn setting(scenario: &Scenario) -> Setting {
+    let Scenario { network, gateways, .. } = scenario;
+    let shares = [network.loss, gateways.late_share, gateways.tx_refused];
+    let doubtful = network.corrupt.0 > 0.0 || gateways.twins > 0;
+    let rough = shares.iter().any(|share| share.0 > 0.0)
+        || doubtful
+        || network.latency.0.end > LATENCY_MAX
+        || network.mtu.is_some()
+        || network.bandwidth.is_some()
+        || !scenario.link.is_empty();
+    Setting {
+        region: mote::region(scenario),
+        nonces_rise: scenario.devices.version == scenario::DeviceVersion::V1_0_4,
+        rough,
+        doubtful,
+        calm: scenario.bounds.calm.0,
+    }
 }
 
 /// The scenario's links, as the network takes them.
@@ -241,10 +275,14 @@ impl World {
     fn tap(&self) {
         let lanes: BTreeMap<NodeId, String> =
             self.machines.iter().map(|one| (one.id(), one.name().to_owned())).collect();
+        let gateways = self.machines.iter().map(|one| one.socket(PORT_GATEWAYS));
+        let gateways: BTreeSet<SocketAddr> = gateways.collect();
         let record = self.record.clone();
         self.net.set_tap(Box::new(move |sent| {
             if let Some(lane) = lanes.get(&sent.node) {
                 record.datagram(lane, &sent);
+            } else if gateways.contains(&sent.to) {
+                record.pushed(&sent);
             }
         }));
     }

@@ -263,7 +263,7 @@ impl Mote {
                 DeviceEffect::Delivered(down) => {
                     self.outcomes.downlinks += 1;
                     self.record.note(&self.name, &format!("took down {}", down.fcnt));
-                    self.record.arrived(self.device.dev_eui(), &down.payload);
+                    self.record.arrived();
                 }
                 DeviceEffect::Done { fcnt, acked, heard } => {
                     self.outcomes.acknowledged += u32::from(acked);

@@ -172,6 +172,7 @@ impl Operator {
         else {
             return Err("an account was asked for, and something else came".to_owned());
         };
+        self.record.guard(&format!("the password of {name}"), made.password.as_bytes());
         Ok(Account { user: made.name, password: made.password, filter: made.topic })
     }
 
@@ -180,7 +181,7 @@ impl Operator {
     pub(super) async fn enqueue(&self, dev_eui: DevEui, number: u32, cancel: f64, dice: &mut Dice) {
         let (confirmed, repents) = (dice.chance(CONFIRMED), dice.chance(cancel));
         let pause = dice.between(&REPENTS_AFTER);
-        let payload = [&dev_eui.to_be_bytes()[6..], &number.to_be_bytes()].concat();
+        let payload = Bytes::from([&dev_eui.to_be_bytes()[6..], &number.to_be_bytes()].concat());
         self.record.queues(dev_eui, &payload, confirmed);
         let item = wire::QueueItem {
             dev_eui: dev_eui.to_string(),
@@ -192,7 +193,6 @@ impl Operator {
         let since = virtual_now();
         let result = self.try_call(Operation::Enqueue { item, flush: false }).await;
         let answer = answer_of(&result);
-        let payload = Bytes::from(payload);
         let told = match &result {
             Ok(_) => "queued".to_owned(),
             Err(error) => error.to_string(),

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use gateway::semtech::{Upward, parse_upward};
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui};
 use mac::{EventKind, EventSource, event_id};
 use node::api::wire::Metric;
@@ -16,10 +18,11 @@ use scenario::{FaultKind, Promise};
 use serde::{Deserialize, Serialize};
 use store::Id;
 
+use super::ledger::Ledger;
 use super::report::Report;
 use super::witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
-use crate::invariants::{self, Invariant, Violation};
+use crate::invariants::{self, Invariant, Secrets, Violation};
 use crate::marks::{Mark, Marks};
 use crate::net::Sent;
 use crate::oracle::{Answer, Event, Fact, Seen};
@@ -74,13 +77,6 @@ impl Counts {
     }
 }
 
-/// An application downlink that somebody queued.
-#[derive(Clone, Copy, Debug, Default)]
-struct Queued {
-    confirmed: bool,
-    arrived: u32,
-}
-
 struct Inner {
     trace: Trace,
     invariants: Vec<Box<dyn Invariant + Send>>,
@@ -93,7 +89,8 @@ struct Inner {
     witness: Witness,
     gateways: BTreeMap<IpAddr, GatewayEui>,
     joined: BTreeSet<DevEui>,
-    queued: BTreeMap<(DevEui, Vec<u8>), Queued>,
+    ledgers: BTreeMap<String, Ledger>,
+    secrets: Secrets,
     delivered: BTreeMap<String, BTreeSet<String>>,
     asked: BTreeMap<(JoinEui, DevEui), BTreeSet<DevNonce>>,
     cluster: Option<[u8; 16]>,
@@ -116,6 +113,9 @@ impl Inner {
         }
         if let Fact::Fault { kind, begins: true, .. } = &fact {
             *self.faults.entry(*kind).or_default() += 1;
+        }
+        if let Fact::DiskLost { node, wiped: true } = &fact {
+            self.ledgers.remove(node);
         }
         self.promised(&fact);
         let seen = Seen { at, fact };
@@ -144,6 +144,12 @@ impl Inner {
         for (_, waits) in kept {
             // Whoever gave up waiting wants to know nothing.
             let _ = waits.send(());
+        }
+    }
+
+    fn look(&mut self, at: Duration, whose: &str, channel: &str, bytes: &[u8]) {
+        for violation in self.secrets.look(at, whose, channel, bytes) {
+            self.violate(violation);
         }
     }
 
@@ -181,7 +187,8 @@ impl Record {
             witness: Witness::default(),
             gateways: BTreeMap::new(),
             joined: BTreeSet::new(),
-            queued: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            secrets: Secrets::default(),
             delivered: BTreeMap::new(),
             asked: BTreeMap::new(),
             cluster: None,
@@ -201,6 +208,12 @@ impl Record {
         let (at, mut inner) = (virtual_now(), held(&self.0));
         inner.note(at, lane, text);
         inner.fact(at, fact);
+    }
+
+    /// States a fact that needs no line.
+    pub fn tell(&self, fact: Fact) {
+        let at = virtual_now();
+        held(&self.0).fact(at, fact);
     }
 
     /// States what no invariant needs to find out.
@@ -233,7 +246,9 @@ impl Record {
 
     /// Makes a device known to the witness.
     pub fn introduce_device(&self, dev_eui: DevEui, root: Root) {
-        held(&self.0).witness.introduce(dev_eui, root);
+        let mut inner = held(&self.0);
+        inner.secrets.guard(&format!("the root key of {dev_eui}"), root.app_key.expose());
+        inner.witness.introduce(dev_eui, root);
     }
 
     /// Makes a gateway's address known.
@@ -251,13 +266,51 @@ impl Record {
         held(&self.0).doubtful = true;
     }
 
-    /// A datagram has left a host.
+    /// Guards a secret from now on: it must never leave a node in clear (S14).
+    pub fn guard(&self, name: &str, secret: &[u8]) {
+        held(&self.0).secrets.guard(name, secret);
+    }
+
+    /// Bytes leave a node over a channel ("stream 17", "disk", "log"): no secret may be in them.
+    pub fn look(&self, whose: &str, channel: &str, bytes: &[u8]) {
+        let at = virtual_now();
+        held(&self.0).look(at, whose, channel, bytes);
+    }
+
+    /// As [`Self::look`], where nobody may ask for the time.
+    pub fn overhear(&self, whose: &str, channel: &str, bytes: &[u8]) {
+        let mut inner = held(&self.0);
+        let at = inner.last;
+        inner.look(at, whose, channel, bytes);
+    }
+
+    /// A datagram is on its way to where a node takes gateways.
+    pub fn pushed(&self, sent: &Sent<'_>) {
+        let Ok(Upward::PushData(head, push)) = parse_upward(sent.payload) else { return };
+        let mut inner = held(&self.0);
+        for rxpk in push.rxpks {
+            let fact = Fact::Pushed {
+                gateway: head.gateway,
+                tmst: rxpk.tmst,
+                frequency_hz: rxpk.frequency_hz,
+                modulation: rxpk.modulation,
+            };
+            inner.fact(sent.at, fact);
+        }
+    }
+
+    /// A datagram has left a node.
     pub fn datagram(&self, lane: &str, sent: &Sent<'_>) {
         let mut inner = held(&self.0);
         inner.trace.absorb(sent.at, lane, sent.payload);
         inner.last = sent.at;
+        inner.look(sent.at, lane, "datagram", sent.payload);
         let Some(gateway) = inner.gateways.get(&sent.to.ip()).copied() else { return };
-        match inner.witness.datagram(gateway, sent.payload) {
+        let told = inner.witness.datagram(gateway, sent.payload);
+        for key in inner.witness.take_new_keys() {
+            inner.secrets.guard("a session key", key.expose());
+        }
+        match told {
             Ok(None) => {}
             Ok(Some((text, fact))) => {
                 inner.note(sent.at, lane, &text);
@@ -279,29 +332,32 @@ impl Record {
     }
 
     /// Somebody is about to queue a downlink; each payload is queued once.
-    pub fn queues(&self, dev_eui: DevEui, payload: &[u8], confirmed: bool) {
-        let mut inner = held(&self.0);
-        inner.counts.queued += 1;
-        let item = Queued { confirmed, arrived: 0 };
-        inner.queued.insert((dev_eui, payload.to_vec()), item);
+    pub fn queues(&self, device: DevEui, payload: &Bytes, confirmed: bool) {
+        held(&self.0).counts.queued += 1;
+        self.tell(Fact::QueueAsked { device, payload: payload.clone(), confirmed });
     }
 
     /// An application downlink has reached its device.
-    pub fn arrived(&self, dev_eui: DevEui, payload: &[u8]) {
-        let at = virtual_now();
-        let mut inner = held(&self.0);
-        inner.counts.downlinks += 1;
-        let wrong = match inner.queued.get_mut(&(dev_eui, payload.to_vec())) {
-            None => Some(format!("phantom: nobody queued {payload:02x?} for device {dev_eui}")),
-            Some(item) => {
-                item.arrived += 1;
-                (item.arrived > 1 && !item.confirmed)
-                    .then(|| format!("unconfirmed {payload:02x?} reached device {dev_eui} twice"))
-            }
-        };
-        if let Some(text) = wrong {
-            inner.violate(Violation { invariant: "S8", at, text });
-        }
+    pub fn arrived(&self) {
+        held(&self.0).counts.downlinks += 1;
+    }
+
+    /// A node has written to a place in its log.
+    pub(super) fn write_ledger(&self, node: &str, index: u64, command: Option<Bytes>) {
+        held(&self.0).ledgers.entry(node.to_owned()).or_default().write(index, command);
+    }
+
+    /// What a node has put into its log.
+    pub(super) fn ledger(&self, node: &str) -> Ledger {
+        held(&self.0).ledgers.get(node).cloned().unwrap_or_default()
+    }
+
+    /// What the invariants have to say at the end beside violations, each under its name.
+    pub fn closing_words(&self) -> Vec<(&'static str, String)> {
+        let inner = held(&self.0);
+        let words = |one: &Box<dyn Invariant + Send>| Some((one.name(), one.closing()?));
+        let scanner = ("S14", inner.secrets.closing());
+        inner.invariants.iter().filter_map(words).chain([scanner]).collect()
     }
 
     /// Makes the cluster's identity known, which event identities are computed with.

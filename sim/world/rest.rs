@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use node::api::wire::EventItem;
 use scenario::Fault;
 
 use super::World;
@@ -183,6 +184,33 @@ impl World {
         let text = format!("{} rows in the event log, {accepted} of them uplinks", rows.len());
         self.record.fact("world", &text, Fact::Ended { log });
         self.compare();
+        self.audit(&rows);
+        for (name, words) in self.record.closing_words() {
+            self.record.note("world", &format!("{name}: {words}"));
+        }
+    }
+
+    /// The power is cut for good, and what is on the disks is read without the nodes.
+    fn audit(&self, shown: &[EventItem]) {
+        for machine in &self.machines {
+            machine.power_cut();
+            let ledger = self.record.ledger(machine.name());
+            match super::audit::audit(&machine.disk().image(), self.seed, &ledger, shown) {
+                Ok(findings) => {
+                    for text in findings.wrong {
+                        self.record.violate("audit", format!("{}: {text}", machine.name()));
+                    }
+                    let text = format!("{}: the disk is read", machine.name());
+                    self.record.fact("world", &text, Fact::Audited(findings.permits));
+                }
+                Err(why) if machine.is_doubtful() => {
+                    self.record.note("world", &format!("{} unreadable: {why}", machine.name()));
+                }
+                Err(why) => {
+                    self.record.violate("audit", format!("{} unreadable: {why}", machine.name()));
+                }
+            }
+        }
     }
 
     /// What disks and network have to tell of the run.

@@ -61,6 +61,8 @@ pub struct Witness {
     roots: BTreeMap<DevEui, Root>,
     heard: BTreeMap<(GatewayEui, u32), Vec<Carried>>,
     sessions: BTreeMap<DevAddr, Vec<Session>>,
+    /// Keys of sessions that nobody has asked for yet.
+    new_keys: Vec<Key>,
 }
 
 /// A fact and the line that tells it.
@@ -70,6 +72,11 @@ impl Witness {
     /// Makes a device known.
     pub fn introduce(&mut self, dev_eui: DevEui, root: Root) {
         self.roots.insert(dev_eui, root);
+    }
+
+    /// The session keys that have arisen since this was last asked.
+    pub fn take_new_keys(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.new_keys)
     }
 
     /// A gateway has heard a frame to its end.
@@ -144,6 +151,7 @@ impl Witness {
         let sessions = self.sessions.entry(fields.dev_addr).or_default();
         if !sessions.iter().any(|session| session.keys == keys) {
             let ciphers = SessionCiphers::new(&keys);
+            self.new_keys.extend(each_of(&keys));
             sessions.push(Session { device: dev_eui, keys, ciphers, highest: None });
         }
         let text = format!(
@@ -243,6 +251,16 @@ impl Session {
             bytes: Bytes::copy_from_slice(data.frm_payload),
         });
         [Some(frame), payload].into_iter().flatten().collect()
+    }
+}
+
+/// The keys of a session, one by one.
+fn each_of(keys: &SessionKeys) -> Vec<Key> {
+    match keys {
+        SessionKeys::V1_0 { nwk_s_key, app_s_key } => vec![nwk_s_key.clone(), app_s_key.clone()],
+        SessionKeys::V1_1 { f_nwk_s_int_key, s_nwk_s_int_key, nwk_s_enc_key, app_s_key } => {
+            [f_nwk_s_int_key, s_nwk_s_int_key, nwk_s_enc_key, app_s_key].map(Key::clone).to_vec()
+        }
     }
 }
 
