@@ -1,6 +1,7 @@
 //! One seed, in this process.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -39,9 +40,33 @@ pub(super) fn run(path: &Path, seed: u64, bug: Option<Bug>, wanted: &Wanted) -> 
     };
     let out: Box<dyn Write + Send> = Box::new(BufWriter::new(io::stdout()));
     let record = Record::new(Trace::new(format, out).only(lanes));
+    // A page that cannot be written is told before the run, not after it.
+    let page = match wanted.html.as_deref().map(File::create).transpose() {
+        Ok(page) => page,
+        Err(error) => {
+            let file = wanted.html.as_deref().unwrap_or(path).display();
+            complain(&format!("{file}: {error}"));
+            return Code::Unusable;
+        }
+    };
+    if page.is_some() {
+        record.draw();
+    }
     let report = world::run(&scenario, seed, bug, &record);
     // Its lines come before the report.
     record.flush();
+    if let (Some(page), Some(file)) = (page, &wanted.html) {
+        let replay = format!("cargo sim {} --seed {seed}", path.display());
+        let picture = record.picture(&scenario, &report, &replay);
+        let written = picture.map_or(Ok(()), |picture| {
+            let mut out = BufWriter::new(page);
+            picture.write(&mut out).and_then(|()| out.flush())
+        });
+        if let Err(error) = written {
+            complain(&format!("{}: {error}", file.display()));
+            return Code::Unusable;
+        }
+    }
     if wanted.json {
         say(&serde_json::to_string(&report).unwrap_or_default());
     } else {

@@ -19,6 +19,7 @@ mod log;
 mod machine;
 mod mote;
 mod operator;
+mod painter;
 mod record;
 mod report;
 mod rest;
@@ -351,7 +352,7 @@ impl World {
     /// of its own.
     async fn suffer(self: &Arc<Self>) {
         let begin = virtual_now();
-        self.record.note("world", "the workload begins");
+        self.record.begins();
         self.meadow.wake_up(&self.scenario.devices.joins_at);
         let end = begin + self.scenario.duration.0;
         self.queue_downlinks(end);

@@ -63,10 +63,9 @@ fn span_of(kind: FaultKind) -> SpanKind {
         | FaultKind::MisdirectedWrite
         | FaultKind::SlowDisk => SpanKind::Disk,
         FaultKind::ClockJump | FaultKind::ClockDrift => SpanKind::Clock,
-        FaultKind::Cut
-        | FaultKind::Noise
-        | FaultKind::ResetStreams
-        | FaultKind::StallStreams => SpanKind::Link,
+        FaultKind::Cut | FaultKind::Noise | FaultKind::ResetStreams | FaultKind::StallStreams => {
+            SpanKind::Link
+        }
         FaultKind::GatewayOff
         | FaultKind::CounterReset
         | FaultKind::LateCopies
@@ -145,8 +144,7 @@ impl Painter {
     /// A line that is no fact.
     pub(super) fn note(&mut self, at: Duration, lane: &str, text: &str) {
         let lane = self.lane(lane);
-        let kind =
-            if text.starts_with("unmet: ") { EventKind::Unmet } else { EventKind::Note };
+        let kind = if text.starts_with("unmet: ") { EventKind::Unmet } else { EventKind::Note };
         self.builder.event(at, lane, kind, text);
     }
 

@@ -14,11 +14,12 @@ use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui};
 use mac::{EventKind, EventSource, event_id};
 use node::api::wire::Metric;
 use openraft_rt::{Oneshot as _, OneshotSender as _};
-use scenario::{FaultKind, Promise};
+use scenario::{FaultKind, Promise, Scenario};
 use serde::{Deserialize, Serialize};
 use store::Id;
 
 use super::ledger::Ledger;
+use super::painter::Painter;
 use super::report::Report;
 use super::witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
@@ -26,6 +27,7 @@ use crate::invariants::{self, Invariant, Secrets, Violation};
 use crate::marks::{Mark, Marks};
 use crate::net::Sent;
 use crate::oracle::{Answer, Event, Fact, Seen};
+use crate::picture::Picture;
 use crate::runtime::{Once, OnceReceiver, OnceSender, held};
 use crate::trace::Trace;
 
@@ -95,16 +97,33 @@ struct Inner {
     asked: BTreeMap<(JoinEui, DevEui), BTreeSet<DevNonce>>,
     cluster: Option<[u8; 16]>,
     promises: Vec<(Promise, OnceSender<()>)>,
+    painter: Option<Painter>,
     /// Somebody turns bits or forges frames: not every answer fits a question.
     doubtful: bool,
     last: Duration,
 }
 
 impl Inner {
-    fn note(&mut self, at: Duration, lane: &str, text: &str) {
+    fn line(&mut self, at: Duration, lane: &str, text: &str) {
         self.last = at;
         // A closed pipe ends the output, not the run.
         let _ = self.trace.event(at, lane, text);
+    }
+
+    fn note(&mut self, at: Duration, lane: &str, text: &str) {
+        self.line(at, lane, text);
+        if let Some(painter) = &mut self.painter {
+            painter.note(at, lane, text);
+        }
+    }
+
+    /// A fact with its line.
+    fn told(&mut self, at: Duration, lane: &str, text: &str, fact: Fact) {
+        self.line(at, lane, text);
+        if let Some(painter) = &mut self.painter {
+            painter.fact(at, lane, text, &fact);
+        }
+        self.fact(at, fact);
     }
 
     fn fact(&mut self, at: Duration, fact: Fact) {
@@ -154,7 +173,10 @@ impl Inner {
     }
 
     fn violate(&mut self, violation: Violation) {
-        self.note(violation.at, "world", &violation.to_string());
+        self.line(violation.at, "world", &violation.to_string());
+        if let Some(painter) = &mut self.painter {
+            painter.violation(&violation);
+        }
         let same = |known: &&Violation| known.invariant == violation.invariant;
         if self.violations.iter().filter(same).count() < VIOLATIONS_EACH_MAX {
             self.violations.push(violation);
@@ -193,9 +215,33 @@ impl Record {
             asked: BTreeMap::new(),
             cluster: None,
             promises: Vec::new(),
+            painter: None,
             doubtful: false,
             last: Duration::ZERO,
         })))
+    }
+
+    /// Draws the run from now on.
+    pub fn draw(&self) {
+        held(&self.0).painter = Some(Painter::new());
+    }
+
+    /// What was drawn, with the report's facts on it.
+    ///
+    /// * `replay`: the command line that runs it again.
+    pub fn picture(&self, scenario: &Scenario, report: &Report, replay: &str) -> Option<Picture> {
+        let painter = held(&self.0).painter.take()?;
+        Some(painter.finish(scenario, report, replay))
+    }
+
+    /// The workload begins.
+    pub fn begins(&self) {
+        let at = virtual_now();
+        let mut inner = held(&self.0);
+        inner.note(at, "world", "the workload begins");
+        if let Some(painter) = &mut inner.painter {
+            painter.begins(at);
+        }
     }
 
     /// Writes a line.
@@ -205,9 +251,8 @@ impl Record {
 
     /// States a fact, with its line.
     pub fn fact(&self, lane: &str, text: &str, fact: Fact) {
-        let (at, mut inner) = (virtual_now(), held(&self.0));
-        inner.note(at, lane, text);
-        inner.fact(at, fact);
+        let at = virtual_now();
+        held(&self.0).told(at, lane, text, fact);
     }
 
     /// States a fact that needs no line.
@@ -313,8 +358,7 @@ impl Record {
         match told {
             Ok(None) => {}
             Ok(Some((text, fact))) => {
-                inner.note(sent.at, lane, &text);
-                inner.fact(sent.at, fact);
+                inner.told(sent.at, lane, &text, fact);
             }
             Err(text) if inner.doubtful => inner.note(sent.at, lane, &text),
             Err(text) => {
