@@ -1,9 +1,9 @@
 //! From a picture to the bytes of its page.
 //!
-//! `page/picture.html` is the frame; `{{name}}` in it stands for what [`fill`] puts there. Two kinds
-//! of text go in, each made harmless in its own way: words between tags ([`Words`]), and the data
-//! of the drawing as JSON in which no character can end the script element (`data.rs`). Should
-//! either fail, the page's policy still runs no script but the one whose hash it names.
+//! `page/picture.html` is the frame; `{{name}}` in it stands for what [`fill`] puts there. Two
+//! kinds of text go in, each made harmless in its own way: words between tags ([`Words`]), and the
+//! data of the drawing as JSON in which no character can end the script element (`data.rs`).
+//! Should either fail, the page's policy still runs no script but the one whose hash it names.
 
 use std::fmt;
 use std::io::{self, Write};

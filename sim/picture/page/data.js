@@ -37,6 +37,9 @@ const violations = run.violations.map(([at, checker, where, text]) => ({
   at, checker, lanes: where, text,
 }));
 
+/** Stretches of time of which a part was left out: from, to, how many. */
+const thinned = run.thinned_events.concat(run.thinned_arrows).sort((a, b) => a[0] - b[0]);
+
 /** Place of the first of `sorted` that is not below `value`. */
 function lowerBound(sorted, value, low = 0, high = sorted.length) {
   while (low < high) {

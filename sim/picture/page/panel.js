@@ -115,7 +115,6 @@ function markLegend() {
 let lines = [];
 
 function listLines() {
-  const thinned = run.thinned_events.concat(run.thinned_arrows).sort((a, b) => a[0] - b[0]);
   lines = [];
   let next = 0;
   for (const item of story) {
@@ -253,5 +252,6 @@ function markRange() {
   const digits = Math.max(1, Math.min(9, Math.ceil(11 - Math.log10(length))));
   const [from, to] = [Math.max(0, view.from), Math.min(run.end, view.to)];
   element("range").textContent =
-    `${seconds(from, digits)} – ${seconds(to, digits)} s (${lasting(to - from)})`;
+    `${seconds(from, digits)} – ${seconds(to, digits)} s (${lasting(to - from)})`
+    + (thinned.some((part) => part[0] < to && part[1] > from) ? ", not all of it shown" : "");
 }

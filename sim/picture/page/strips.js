@@ -35,7 +35,7 @@ function paintOverview() {
     const height = (Math.log2(1 + slices[slice]) / Math.log2(1 + most)) * (floor - 8);
     overview.fillRect(slice * 2, floor - height, 1.5, height);
   }
-  for (const [from, to] of run.thinned_events.concat(run.thinned_arrows)) {
+  for (const [from, to] of thinned) {
     overview.fillStyle = colours.caution;
     overview.fillRect(overviewX(from), floor, overviewX(to) - overviewX(from), 2);
   }
@@ -86,6 +86,12 @@ function paintAxis() {
   }
   axis.fillStyle = colours.line;
   axis.fillRect(0, STRIP.axis - 1, view.width, 1);
+  // A line along what was thinned, as in the overview.
+  axis.fillStyle = colours.caution;
+  for (const [from, to] of thinned) {
+    const left = Math.max(0, xOf(from)), right = Math.min(view.width, xOf(to));
+    if (right > left) axis.fillRect(left, STRIP.axis - 3, right - left, 3);
+  }
   paintFlags();
   if (pointer && !pointer.dragging) paintPointerTime(Math.min(9, digits + 2));
 }
