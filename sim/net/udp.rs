@@ -24,6 +24,8 @@ pub(super) struct Port {
     /// Which socket owns it: a socket that outlives its host must not unbind its successor.
     owner: u64,
     queue: VecDeque<(Bytes, SocketAddr)>,
+    /// Datagrams ever put into its queue.
+    delivered: u64,
     waiting: Vec<Waker>,
 }
 
@@ -88,8 +90,17 @@ impl Inner {
             return;
         }
         port.queue.push_back(datagram);
+        port.delivered += 1;
         self.counts.delivered += 1;
         port.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Net {
+    /// Datagrams that the socket now bound to a port has been given since it was bound; `None` if
+    /// none is.
+    pub fn delivered_to(&self, node: NodeId, port: u16) -> Option<u64> {
+        held(&self.inner).ports.get(&(node, port)).map(|port| port.delivered)
     }
 }
 
@@ -113,7 +124,7 @@ impl UdpSocket {
         let local =
             inner.claim(node, address, |inner, port| inner.ports.contains_key(&(node, port)))?;
         let id = inner.number();
-        let port = Port { owner: id, queue: VecDeque::new(), waiting: Vec::new() };
+        let port = Port { owner: id, queue: VecDeque::new(), delivered: 0, waiting: Vec::new() };
         inner.ports.insert((node, local.port()), port);
         drop(inner);
         Ok(Self { net, node, id, local })

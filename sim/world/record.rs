@@ -86,6 +86,7 @@ impl Inner {
         if let Fact::DiskLost { node, wiped: true } = &fact {
             self.ledgers.remove(node);
         }
+        self.doubtful |= fact.raises_doubt();
         self.promised(&fact);
         let seen = Seen { at, fact };
         let found: Vec<Violation> =
@@ -224,11 +225,6 @@ impl Record {
     /// A gateway has heard a frame to its end, at `tmst` on its counter.
     pub fn heard(&self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
         held(&self.0).witness.heard(gateway, tmst, carried);
-    }
-
-    /// From now on an answer may fit no question: bits are turned, or frames forged.
-    pub fn doubt(&self) {
-        held(&self.0).doubtful = true;
     }
 
     /// Guards a secret from now on: it must never leave a node in clear (S14).
