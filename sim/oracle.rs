@@ -415,6 +415,27 @@ pub enum Fact {
     },
 }
 
+impl Fact {
+    /// From here on a node may have been told what nobody meant, so that not all it does can be
+    /// told apart from outside: bits are turned on the way, gateways share a name, or somebody
+    /// makes frames up.
+    pub const fn raises_doubt(&self) -> bool {
+        matches!(
+            self,
+            Self::Begins(Setting { doubtful: true, .. })
+                | Self::Fault {
+                    kind: FaultKind::Noise
+                        | FaultKind::Replay
+                        | FaultKind::BitFlips
+                        | FaultKind::ForgedGateways
+                        | FaultKind::JoinFlood
+                        | FaultKind::Malformed,
+                    ..
+                }
+        )
+    }
+}
+
 /// A fact and its moment.
 #[derive(Clone, Debug)]
 pub struct Seen {

@@ -10,6 +10,7 @@ mod s13_no_unauthenticated_write;
 mod s14_secrets;
 mod s1_keystream;
 mod s20_outside_plan;
+mod s21_bounded;
 mod s3_downlink_order;
 mod s4_dev_nonce;
 mod s5_join_nonce;
@@ -32,6 +33,7 @@ pub use s12_permitted::Permitted;
 pub use s13_no_unauthenticated_write::NoUnauthenticatedWrite;
 pub use s14_secrets::Secrets;
 pub use s20_outside_plan::OutsidePlan;
+pub use s21_bounded::Bounded;
 pub use v5_windows::Windows;
 
 use crate::oracle::Seen;

@@ -3,7 +3,8 @@
 //! and unknown frames cause no proposal.
 //!
 //! Source: requirements, part G, S13. A TX_ACK is believed by its token alone, so the report of a
-//! downlink is held against what has left for a gateway, not against who answered.
+//! downlink is held against what has left for a gateway, not against who answered; where bits are
+//! turned on the way not even that can always be told.
 
 use std::collections::BTreeSet;
 
@@ -26,6 +27,8 @@ pub struct NoUnauthenticatedWrite {
     asked: BTreeSet<(JoinEui, DevEui, DevNonce)>,
     handed: BTreeSet<(DevEui, u32)>,
     gateways: BTreeSet<GatewayEui>,
+    /// A downlink may have left that nobody could attribute.
+    doubtful: bool,
 }
 
 impl NoUnauthenticatedWrite {
@@ -72,7 +75,8 @@ impl NoUnauthenticatedWrite {
     fn report(&self, record: &RecordTxAck) -> Option<String> {
         let downlink = (record.dev_eui, record.f_cnt_down);
         // One that failed may never have left.
-        let phantom = record.status == Some(TxStatus::Ok) && !self.handed.contains(&downlink);
+        let left = self.doubtful || self.handed.contains(&downlink);
+        let phantom = record.status == Some(TxStatus::Ok) && !left;
         phantom.then(|| format!("{downlink:?} reported as sent, but it never left a node"))
     }
 }
@@ -83,6 +87,7 @@ impl Invariant for NoUnauthenticatedWrite {
     }
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
+        self.doubtful |= seen.fact.raises_doubt();
         #[expect(clippy::wildcard_enum_match_arm, reason = "four facts concern it")]
         match &seen.fact {
             Fact::UplinkSent { reading, confirmed } => {

@@ -33,6 +33,8 @@ pub(super) struct Port {
     local: SocketAddr,
     groups: BTreeSet<Ipv4Addr>,
     queue: VecDeque<(Bytes, SocketAddr)>,
+    /// Datagrams ever put into its queue.
+    delivered: u64,
     waiting: Vec<Waker>,
 }
 
@@ -116,6 +118,7 @@ impl Inner {
             tap(Delivered { at: now, node: to, from: source, to: to_address, payload: &payload });
         }
         bound.queue.push_back((payload, source));
+        bound.delivered += 1;
         self.counts.delivered += 1;
         bound.waiting.drain(..).for_each(Waker::wake);
     }
@@ -144,6 +147,14 @@ impl Inner {
     }
 }
 
+impl Net {
+    /// Datagrams that the socket now bound to a port has been given since it was bound; `None` if
+    /// none is.
+    pub fn delivered_to(&self, node: NodeId, port: u16) -> Option<u64> {
+        held(&self.inner).ports.get(&(node, port)).map(|port| port.delivered)
+    }
+}
+
 /// A bound datagram socket. It dies with its host: every call then fails.
 #[derive(Debug)]
 pub struct UdpSocket {
@@ -169,6 +180,7 @@ impl UdpSocket {
             local,
             groups: BTreeSet::new(),
             queue: VecDeque::new(),
+            delivered: 0,
             waiting: Vec::new(),
         };
         inner.ports.insert((node, local.port()), port);

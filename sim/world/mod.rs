@@ -11,6 +11,7 @@
 
 mod adversary;
 mod audit;
+mod census;
 mod client;
 mod ear;
 mod field;
@@ -47,6 +48,7 @@ pub use witness::{Carried, Root, Witness};
 
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
+use crate::invariants::Bounded;
 use crate::net::{Net, NoiseId, Quality, UdpSocket};
 use crate::oracle::{Fact, Setting};
 use crate::plan;
@@ -132,6 +134,7 @@ struct World {
     active: Mutex<BTreeMap<usize, Fault>>,
     /// Noise laid over links by those.
     laid: Mutex<BTreeMap<usize, Vec<NoiseId>>>,
+    bounded: Mutex<Bounded>,
 }
 
 async fn tell(scenario: Scenario, seed: Seed, record: Record) {
@@ -145,6 +148,9 @@ async fn tell(scenario: Scenario, seed: Seed, record: Record) {
         Err(_) => return record.unmet(format!("the setup took longer than {SETUP_MAX:?}")),
     }
     let world = Arc::new(world);
+    for machine in &world.machines {
+        held(&world.bounded).set_up(machine.name(), census::tasks_of(machine));
+    }
     world.suffer().await;
     world.come_to_rest().await;
     world.judge().await;
@@ -218,6 +224,7 @@ impl World {
             clients: Vec::new(),
             active: Mutex::default(),
             laid: Mutex::default(),
+            bounded: Mutex::new(Bounded::new(scenario.bounds.memory_mib.into())),
             scenario,
         }
     }
@@ -266,6 +273,9 @@ impl World {
         }
         for machine in &self.machines {
             madsim::task::spawn(machine.clone().supervise());
+            let (machine, operator) = (machine.clone(), self.operator.clone());
+            let count = census::count_datagrams(machine, operator, self.record.clone());
+            madsim::task::spawn(count);
         }
         let (machine, operator) = (self.machines[0].clone(), self.operator.clone());
         madsim::task::spawn(log::audit(machine, operator, self.record.clone()));

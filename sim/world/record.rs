@@ -136,6 +136,7 @@ impl Inner {
         if let Fact::DiskLost { node, wiped: true } = &fact {
             self.ledgers.remove(node);
         }
+        self.doubtful |= fact.raises_doubt();
         self.promised(&fact);
         let seen = Seen { at, fact };
         self.marks.observe(&seen);
@@ -304,11 +305,6 @@ impl Record {
     /// A gateway has heard a frame to its end, at `tmst` on its counter.
     pub fn heard(&self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
         held(&self.0).witness.heard(gateway, tmst, carried);
-    }
-
-    /// From now on an answer may fit no question: bits are turned, or frames forged.
-    pub fn doubt(&self) {
-        held(&self.0).doubtful = true;
     }
 
     /// Guards a secret from now on: it must never leave a node in clear (S14).

@@ -162,8 +162,27 @@ impl World {
         None
     }
 
+    /// Nothing is under way: nothing may be left over.
+    fn count_at_rest(&self) {
+        let at = virtual_now();
+        let mut bounded = held(&self.bounded);
+        let mut found = Vec::new();
+        for machine in &self.machines {
+            let tasks = super::census::tasks_of(machine);
+            found.extend(bounded.at_rest(at, machine.name(), tasks));
+        }
+        if let Some(mib) = super::census::peak_memory_mib() {
+            found.extend(bounded.memory(at, mib));
+        }
+        for violation in found {
+            self.record.violate(violation.invariant, violation.text);
+        }
+        self.record.note("world", &format!("S21: {}", bounded.closing()));
+    }
+
     /// One more power cut; what the event log holds after it is what there is.
     pub(super) async fn judge(&self) {
+        self.count_at_rest();
         self.look_at_machines();
         self.machines.iter().for_each(Machine::power_cut);
         self.machines.iter().for_each(Machine::start);
