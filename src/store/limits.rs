@@ -15,7 +15,7 @@ pub const REPLIES_MAX: usize = 4_096;
 pub const DEVICE_QUEUE_MAX: usize = 256;
 /// Longest application payload of a downlink in bytes: N of any data rate of any region.
 pub const DOWNLINK_BYTES_MAX: usize = 242;
-/// Ended personalised sessions whose downlink numbers are remembered.
+/// Ended sessions whose downlink numbers are remembered.
 pub const RETIRED_MAX: usize = 100_000;
 /// Age at which event rows go.
 pub const EVENT_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);

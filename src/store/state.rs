@@ -78,7 +78,7 @@ pub(crate) struct Core {
     pub(crate) join_nonce_floor: JoinNonce,
 }
 
-/// The downlink numbers of a personalised session that has ended.
+/// The downlink numbers of a session that has ended and whose keys may come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct RetiredNumbers {
     /// First NFCntDown never granted.

@@ -23,6 +23,16 @@ impl RetiredNumbers {
         Self { n_next: n.next, n_epoch: n.home_epoch, a_next: a.next, a_epoch: a.home_epoch }
     }
 
+    /// The higher of each.
+    fn max(self, other: Self) -> Self {
+        Self {
+            n_next: self.n_next.max(other.n_next),
+            n_epoch: self.n_epoch.max(other.n_epoch),
+            a_next: self.a_next.max(other.a_next),
+            a_epoch: self.a_epoch.max(other.a_epoch),
+        }
+    }
+
     /// Raises the numbers of a new session above these.
     fn raise(self, session: &mut DeviceSession) {
         let (n, a) = (&mut session.n_f_cnt_down, &mut session.a_f_cnt_down);
@@ -146,7 +156,7 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// Activates by personalisation. No downlink number comes again under the keys it was used
+    /// Activates by personalisation or import. No downlink number comes again under the keys it was used
     /// with, also after the device was deactivated or deleted in between (dangers A7).
     pub(super) fn activate(
         &mut self,
@@ -206,14 +216,17 @@ impl State {
         }
     }
 
-    /// Remembers the downlink numbers of a device's personalised session: its keys may come again.
-    /// Those of a join never do.
+    /// Remembers the downlink numbers of a session that people end: what they end they may bring
+    /// again, keys and all. That is so of a personalised session, of an imported one, and of one
+    /// joined here that was exported.
     pub(super) fn retire_sessions(&mut self, dev_eui: DevEui) {
         let Some(device) = self.devices.get(&dev_eui) else { return };
-        let Some(session) = device.session.as_ref().filter(|session| session.abp) else { return };
+        let Some(session) = device.session.as_ref() else { return };
         let key = (dev_eui, session.dev_addr);
         let numbers = RetiredNumbers::of(session);
-        self.retired.insert(key, numbers);
+        // A join may have given the address of an earlier session again, and counted from 0.
+        let before = self.retired.get(&key).copied().unwrap_or(numbers);
+        self.retired.insert(key, numbers.max(before));
         while self.retired.len() > RETIRED_MAX {
             let other = self.retired.keys().find(|other| **other != key).copied();
             let Some(other) = other else { return };

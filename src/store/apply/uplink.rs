@@ -47,6 +47,7 @@ impl State {
         if device.is_disabled {
             return gone;
         }
+        // A join may end the session now. Only a personalised one is ever taken up again.
         let personalised = device.session.as_ref().is_some_and(|session| session.abp);
         if personalised && device.pending_session.is_some() {
             self.retire_sessions(uplink.dev_eui);

@@ -409,6 +409,41 @@ fn no_number_comes_again_after_a_start_a_deactivation_or_a_deletion() {
 }
 
 #[test]
+fn no_number_comes_again_when_a_session_is_imported_again() {
+    let mut log = Log::with_device();
+    let Command::Activate { mut session, .. } = activate(ADDRESS, 5) else { panic!() };
+    // As joined at another server.
+    session.abp = false;
+    let import = Command::Activate { dev_eui: DEVICE, session };
+    let grant = |log: &mut Log, epoch| {
+        let frame = AcceptUplink { session_epoch: SessionEpoch(epoch), ..uplink(8) };
+        let reply = log.ask(accept(frame)).0;
+        let UplinkReply::Accepted { grant, .. } = verdict(&reply) else { panic!("{reply:?}") };
+        grant.unwrap()
+    };
+    log.done(import.clone());
+    let first = grant(&mut log, 1);
+    log.done(Command::Deactivate(DEVICE));
+    log.done(import.clone());
+    let second = grant(&mut log, 2);
+    assert!(second.lo >= first.hi && second.home_epoch > first.home_epoch);
+    log.done(Command::DeleteDevice(DEVICE));
+    log.done(Command::PutDevice(Box::new(create(device(DEVICE)))));
+    log.done(import.clone());
+    let third = grant(&mut log, 3);
+    assert!(third.lo >= second.hi);
+    // A join that gives the same address counts from 0, and must not hide what went before.
+    log.done(Command::Deactivate(DEVICE));
+    log.done(keys());
+    ask_join(&mut log, 1, 1);
+    let first = AcceptUplink { session_epoch: SessionEpoch(4), f_cnt: 0, ..uplink(0) };
+    log.ask(accept(first));
+    log.done(Command::Deactivate(DEVICE));
+    log.done(import);
+    assert!(grant(&mut log, 5).lo >= third.hi);
+}
+
+#[test]
 fn a_device_made_anew_goes_on_with_its_join_nonce() {
     let mut log = Log::with_device();
     log.done(keys());
