@@ -9,6 +9,7 @@
 //! 4. The power is cut once more; what the event log holds then is the truth the rest is measured
 //!    against.
 
+pub mod caller;
 mod client;
 mod field;
 mod log;

@@ -96,7 +96,12 @@ fn one(found: &[String], says: &str) {
 }
 
 fn written(first: &str, second: &str) -> Tale {
-    tale().ask("w", (0, 9), Create(text(first)), Done).ask("w", (20, 29), Update(text(second)), Done)
+    tale().ask("w", (0, 9), Create(text(first)), Done).ask(
+        "w",
+        (20, 29),
+        Update(text(second)),
+        Done,
+    )
 }
 
 #[test]
@@ -112,12 +117,18 @@ fn what_was_written_is_seen_while_it_is_being_written_and_later() {
 #[test]
 fn phantoms_and_refused_writes_are_caught() {
     wrong(written("a", "b").ask("r", (30, 31), Get, value("c")), "which nobody wrote");
-    wrong(tale().ask("r", (0, 1), Get, value("a")).ask("w", (2, 3), Create(text("a")), Done), "nobody");
+    wrong(
+        tale().ask("r", (0, 1), Get, value("a")).ask("w", (2, 3), Create(text("a")), Done),
+        "nobody",
+    );
     let refused = tale().ask("w", (0, 9), Create(text("a")), NotDone);
     wrong(refused.ask("r", (20, 21), Get, value("a")), "which was refused");
-    let refused_later = tale()
-        .ask("w", (0, 90), Create(text("a")), AlreadyExists)
-        .ask("r", (20, 21), Get, value("a"));
+    let refused_later = tale().ask("w", (0, 90), Create(text("a")), AlreadyExists).ask(
+        "r",
+        (20, 21),
+        Get,
+        value("a"),
+    );
     wrong(refused_later, "which is refused now");
     let twice = written("a", "b").ask("r", (30, 40), Create(text("a")), None);
     wrong(twice, "r writes to gateway 1 what w wrote");
@@ -198,24 +209,27 @@ fn a_writer_reads_its_write_or_a_later_one() {
 
 #[test]
 fn a_call_is_held_to_what_was_known_when_it_began() {
-    let overlapping = written("a", "b")
-        .ask("r", (30, 35), Get, value("b"))
-        .ask("r", (30, 40), Get, value("a"));
+    let overlapping =
+        written("a", "b").ask("r", (30, 35), Get, value("b")).ask("r", (30, 40), Get, value("a"));
     fine(overlapping);
 }
 
 fn queued() -> Tale {
-    tale()
-        .queue("w", (0, 9), Enqueue(text("a")), QueueOutput::Done)
-        .queue("w", (10, 19), Enqueue(text("b")), QueueOutput::Done)
+    tale().queue("w", (0, 9), Enqueue(text("a")), QueueOutput::Done).queue(
+        "w",
+        (10, 19),
+        Enqueue(text("b")),
+        QueueOutput::Done,
+    )
 }
 
 #[test]
 fn queue_items_go_one_way() {
     let shown = |words: &[&str]| {
-        words.iter().zip((20..).step_by(5)).fold(queued(), |tale, (words, at)| {
-            tale.queue("r", (at, at + 1), List, items(words))
-        })
+        words
+            .iter()
+            .zip((20..).step_by(5))
+            .fold(queued(), |tale, (words, at)| tale.queue("r", (at, at + 1), List, items(words)))
     };
     fine(shown(&["a b", "a* b", "a* b", "b", "b*", ""]));
     wrong(shown(&["a* b", "a b"]), "as waiting, which is handed out, after it saw it handed out");
@@ -250,7 +264,8 @@ fn a_writer_knows_what_it_did_to_a_queue() {
 fn the_queue_of_a_silent_device_loses_nothing_by_itself() {
     let listed = |tale: Tale| tale.queue("w", (30, 31), List, items("b")).judge(false);
     one(&listed(queued()), "nobody may have taken it, after it queued it itself");
-    let asked = |output: Option<QueueOutput>| queued().queue("x", (20, 29), Cancel(text("a")), output);
+    let asked =
+        |output: Option<QueueOutput>| queued().queue("x", (20, 29), Cancel(text("a")), output);
     assert_eq!(listed(asked(Some(QueueOutput::Done))), Vec::<String>::new());
     assert_eq!(listed(asked(None)), Vec::<String>::new());
     one(&listed(asked(Some(QueueOutput::NotDone))), "nobody may have taken it");
