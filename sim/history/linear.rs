@@ -69,7 +69,25 @@ pub enum Verdict {
     /// There is none.
     Broken(Explanation),
     /// Not known. Never to be taken for fine.
-    Undecided(Limit),
+    Undecided {
+        /// Why.
+        limit: Limit,
+        /// Where the search stood, if it was given up.
+        so_far: Option<Explanation>,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Linearizable { .. } => f.write_str("linearizable"),
+            Self::Broken(why) => write!(f, "not linearizable: {why}"),
+            Self::Undecided { limit, so_far: None } => write!(f, "undecided: {limit}"),
+            Self::Undecided { limit, so_far: Some(so_far) } => {
+                write!(f, "undecided: {limit}; {so_far}")
+            }
+        }
+    }
 }
 
 /// What the search ran into.
@@ -86,7 +104,7 @@ pub enum Limit {
     Keys(usize),
 }
 
-/// Why no order explains a history: how far it goes, and what cannot follow.
+/// How far a history can be explained, and what cannot follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// Answered operations.
@@ -103,7 +121,8 @@ pub struct Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "no order explains more than {} of {} answers", self.placed, self.answered)?;
+        let Self { placed, answered, .. } = self;
+        writeln!(f, "the longest order found explains {placed} of {answered} answers")?;
         for line in &self.last {
             writeln!(f, "  fits      {line}")?;
         }
@@ -139,7 +158,8 @@ pub fn check_within<M: Model>(
     let mut search = Search::<M>::new(answered, open, steps_max);
     match search.run(start) {
         Verdict::Linearizable { .. } if end.is_some() => {
-            Verdict::Undecided(Limit::Operations(operations.len()))
+            let limit = Limit::Operations(operations.len());
+            Verdict::Undecided { limit, so_far: None }
         }
         verdict => verdict,
     }
@@ -195,6 +215,13 @@ struct Placed {
 }
 
 impl Placed {
+    fn has(&self, pick: Pick) -> bool {
+        match pick {
+            Pick::Answered(at) => self.answered.has(at),
+            Pick::Open(at) => self.open.has(at),
+        }
+    }
+
     fn with(&self, pick: Pick) -> Self {
         let Self { answered, open } = self;
         match pick {
@@ -204,10 +231,18 @@ impl Placed {
     }
 }
 
+/// An operation with its answer.
+struct Answered<'a, M: Model> {
+    operation: &'a Operation<M::Input, M::Output>,
+    ret: &'a Return<M::Output>,
+    /// Simplified.
+    input: M::Input,
+}
+
 /// An operation without an answer.
 struct Open<'a, M: Model> {
     operation: &'a Operation<M::Input, M::Output>,
-    /// What it comes to.
+    /// Simplified.
     input: M::Input,
     /// The one before it that comes to the same: as long as that is not placed, this need not be.
     twin: Option<usize>,
@@ -230,9 +265,11 @@ struct Best<S> {
 
 struct Search<'a, M: Model> {
     /// By their calls.
-    answered: Vec<(&'a Operation<M::Input, M::Output>, &'a Return<M::Output>)>,
+    answered: Vec<Answered<'a, M>>,
     /// By their calls.
     open: Vec<Open<'a, M>>,
+    /// What the answers tell to have been placed before each answered one, and before each open.
+    earlier: (Vec<Vec<Pick>>, Vec<Vec<Pick>>),
     /// What was tried.
     tried: BTreeSet<(Placed, M::State)>,
     steps: u64,
@@ -245,16 +282,43 @@ impl<'a, M: Model> Search<'a, M> {
         unanswered: Vec<&'a Operation<M::Input, M::Output>>,
         steps_max: u64,
     ) -> Self {
-        let answered: Vec<_> =
-            answered.into_iter().filter_map(|one| Some((one, one.ret.as_ref()?))).collect();
-        let answers: Vec<_> = answered.iter().map(|(one, ret)| (&one.input, &ret.output)).collect();
+        let answers = answered.iter().map(|one| (&one.input, one.ret.as_ref()));
+        let answers = answers.map(|(input, ret)| (input, ret.map(|ret| &ret.output)));
+        let open = unanswered.iter().map(|one| (&one.input, None));
+        let history: Vec<_> = answers.chain(open).collect();
+        let met = M::met(&history);
+        let sequences = M::sequences(&history);
+        let answered = answered.into_iter().filter_map(|operation| {
+            let input = M::simplified(&operation.input, &met);
+            Some(Answered { operation, ret: operation.ret.as_ref()?, input })
+        });
+        let answered: Vec<_> = answered.collect();
         let mut open: Vec<Open<'a, M>> = Vec::new();
         for operation in unanswered {
-            let Some(input) = M::simplified(&operation.input, &answers) else { continue };
-            let twin = open.iter().rposition(|earlier| earlier.input == input);
-            open.push(Open { operation, input, twin });
+            let input = M::simplified(&operation.input, &met);
+            if M::helps(&input) {
+                let twin = open.iter().rposition(|earlier| earlier.input == input);
+                open.push(Open { operation, input, twin });
+            }
         }
-        Self { answered, open, tried: BTreeSet::new(), steps: 0, steps_max }
+        let earlier = (vec![Vec::new(); answered.len()], vec![Vec::new(); open.len()]);
+        let tried = BTreeSet::new();
+        let mut search = Self { answered, open, earlier, tried, steps: 0, steps_max };
+        for (first, second) in sequences {
+            let Some(first) = search.find(&first) else { continue };
+            match search.find(&second) {
+                Some(Pick::Answered(at)) => search.earlier.0[at].push(first),
+                Some(Pick::Open(at)) => search.earlier.1[at].push(first),
+                None => {}
+            }
+        }
+        search
+    }
+
+    fn find(&self, input: &M::Input) -> Option<Pick> {
+        let answered = self.answered.iter().position(|one| one.input == *input);
+        let open = || self.open.iter().position(|one| one.input == *input);
+        answered.map(Pick::Answered).or_else(|| open().map(Pick::Open))
     }
 
     fn run(&mut self, start: &M::State) -> Verdict {
@@ -269,7 +333,8 @@ impl<'a, M: Model> Search<'a, M> {
                 return Verdict::Linearizable { steps: self.steps };
             }
             if self.steps > self.steps_max {
-                return Verdict::Undecided(Limit::Steps(self.steps_max));
+                let limit = Limit::Steps(self.steps_max);
+                return Verdict::Undecided { limit, so_far: Some(self.explain(&best)) };
             }
             let Some((pick, state)) = top.next.next() else {
                 depth -= usize::from(matches!(top.pick, Some(Pick::Answered(_))));
@@ -298,7 +363,7 @@ impl<'a, M: Model> Search<'a, M> {
         let mut ready = Vec::new();
         let mut end = Duration::MAX;
         for at in placed.answered.first_missing()..self.answered.len() {
-            let (operation, ret) = self.answered[at];
+            let Answered { operation, ret, .. } = &self.answered[at];
             if operation.call > end {
                 break;
             }
@@ -307,7 +372,7 @@ impl<'a, M: Model> Search<'a, M> {
                 ready.push(at);
             }
         }
-        ready.sort_by_key(|at| self.answered[*at].1.at);
+        ready.sort_by_key(|at| self.answered[*at].ret.at);
         (ready, end)
     }
 
@@ -316,9 +381,12 @@ impl<'a, M: Model> Search<'a, M> {
         let (ready, end) = self.ready(placed);
         let mut next = Vec::new();
         for at in ready {
-            let (operation, ret) = self.answered[at];
+            if !self.earlier.0[at].iter().all(|pick| placed.has(*pick)) {
+                continue;
+            }
+            let Answered { ret, input, .. } = &self.answered[at];
             self.steps += 1;
-            let Some(after) = M::answered(state, &operation.input, &ret.output) else { continue };
+            let Some(after) = M::answered(state, input, &ret.output) else { continue };
             if after == *state && M::does_nothing(&ret.output) {
                 // It may stand here whatever follows: see the model's promise.
                 return vec![(Pick::Answered(at), after)];
@@ -329,7 +397,8 @@ impl<'a, M: Model> Search<'a, M> {
             if open.operation.call > end {
                 break;
             }
-            let waits = open.twin.is_some_and(|twin| !placed.open.has(twin));
+            let twin_waits = open.twin.is_some_and(|twin| !placed.open.has(twin));
+            let waits = twin_waits || !self.earlier.1[at].iter().all(|pick| placed.has(*pick));
             if waits || placed.open.has(at) {
                 continue;
             }
@@ -342,7 +411,7 @@ impl<'a, M: Model> Search<'a, M> {
 
     fn operation(&self, pick: Pick) -> &'a Operation<M::Input, M::Output> {
         match pick {
-            Pick::Answered(at) => self.answered[at].0,
+            Pick::Answered(at) => self.answered[at].operation,
             Pick::Open(at) => self.open[at].operation,
         }
     }

@@ -182,7 +182,7 @@ impl Book {
             };
             (key.clone(), verdict)
         });
-        let undecided = Verdict::Undecided(Limit::Keys(self.left_out));
+        let undecided = Verdict::Undecided { limit: Limit::Keys(self.left_out), so_far: None };
         let beyond = (self.left_out > 0).then(|| ("further keys".to_owned(), undecided));
         judged.chain(beyond).collect()
     }

@@ -6,6 +6,7 @@
 //! What a key does by itself (the network hands out the front of a queue) is lazy: a state stands
 //! for every state that such steps may have led to, and an answer tells which of them it was.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 /// A sequential object.
@@ -36,14 +37,21 @@ pub trait Model {
     /// have an effect here.
     fn unanswered(state: &Self::State, input: &Self::Input) -> Option<Self::State>;
 
-    /// What an `input` without an answer comes to, beside all the `answers` that were given.
-    ///
-    /// `None`: whatever it explains is explained without it. Equal inputs are interchangeable, so
-    /// those that no answer tells apart should come out equal: it keeps the search small.
-    fn simplified(
-        input: &Self::Input,
-        answers: &[(&Self::Input, &Self::Output)],
-    ) -> Option<Self::Input>;
+    /// The names (values, items) that an order may depend on, told by all that was asked and
+    /// answered; `None`: without an answer. All other names are as good as one.
+    fn met(history: &[(&Self::Input, Option<&Self::Output>)]) -> BTreeSet<String>;
+
+    /// The `input` with what is not met made equal, so that there is less to tell apart.
+    fn simplified(input: &Self::Input, met: &BTreeSet<String>) -> Self::Input;
+
+    /// Whether a simplified input may explain something although nobody was told of it.
+    fn helps(input: &Self::Input) -> bool;
+
+    /// Pairs of inputs of which the answers tell that the first was taken before the second. They
+    /// spare the search the orders that would only be refused later; there need not be any.
+    fn sequences(
+        history: &[(&Self::Input, Option<&Self::Output>)],
+    ) -> Vec<(Self::Input, Self::Input)>;
 }
 
 /// A thing that is made, changed, read and deleted as a whole: a device, a gateway, an application.
@@ -126,26 +134,40 @@ impl Model for Register {
         }
     }
 
-    fn simplified(
-        input: &Self::Input,
-        answers: &[(&Self::Input, &Self::Output)],
-    ) -> Option<Self::Input> {
-        let read = |value: &String| {
-            answers
-                .iter()
-                .any(|(_, output)| matches!(output, RegisterOutput::Value(v) if v == value))
-        };
+    fn met(history: &[(&Self::Input, Option<&Self::Output>)]) -> BTreeSet<String> {
+        let read = history.iter().filter_map(|(_, output)| match output {
+            Some(RegisterOutput::Value(value)) => Some(value.clone()),
+            Some(_) | None => None,
+        });
+        read.collect()
+    }
+
+    fn simplified(input: &Self::Input, met: &BTreeSet<String>) -> Self::Input {
         match input {
-            RegisterInput::Create(value) if !read(value) => {
-                Some(RegisterInput::Create(UNREAD.to_owned()))
+            RegisterInput::Create(value) if !met.contains(value) => {
+                RegisterInput::Create(UNREAD.to_owned())
             }
-            // It would leave something there that was there before, and hide what was read.
-            RegisterInput::Update(value) if !read(value) => None,
-            RegisterInput::Get => None,
-            RegisterInput::Create(_) | RegisterInput::Update(_) | RegisterInput::Delete => {
-                Some(input.clone())
+            RegisterInput::Update(value) if !met.contains(value) => {
+                RegisterInput::Update(UNREAD.to_owned())
             }
+            RegisterInput::Create(_)
+            | RegisterInput::Update(_)
+            | RegisterInput::Delete
+            | RegisterInput::Get => input.clone(),
         }
+    }
+
+    fn helps(input: &Self::Input) -> bool {
+        match input {
+            RegisterInput::Create(_) | RegisterInput::Delete => true,
+            // Without it something is there as well, and may be what was read.
+            RegisterInput::Update(value) => value != UNREAD,
+            RegisterInput::Get => false,
+        }
+    }
+
+    fn sequences(_: &[(&Self::Input, Option<&Self::Output>)]) -> Vec<(Self::Input, Self::Input)> {
+        Vec::new()
     }
 }
 
@@ -189,14 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn unanswered_operations_that_cannot_help_are_left_out() {
+    fn values_that_nobody_read_are_as_good_as_one() {
         let (get, read) = (I::Get, O::Value("a".to_owned()));
-        let answers = [(&get, &read)];
-        let simple = |input: I| Register::simplified(&input, &answers);
-        assert_eq!(simple(I::Get), None);
-        assert_eq!(simple(I::Update("b".to_owned())), None);
-        assert_eq!(simple(I::Update("a".to_owned())), Some(I::Update("a".to_owned())));
+        let met = Register::met(&[(&get, Some(&read)), (&get, None)]);
+        let simple = |input: I| Register::simplified(&input, &met);
+        assert_eq!(simple(I::Update("a".to_owned())), I::Update("a".to_owned()));
         assert_eq!(simple(I::Create("b".to_owned())), simple(I::Create("c".to_owned())));
+        assert!(Register::helps(&simple(I::Create("b".to_owned()))));
+        assert!(!Register::helps(&simple(I::Update("b".to_owned()))));
+        assert!(Register::helps(&simple(I::Update("a".to_owned()))));
         assert_eq!(Register::unanswered(&None, &I::Delete), None);
         assert_eq!(Register::unanswered(&some("a"), &I::Delete), Some(None));
     }

@@ -7,6 +7,8 @@
 //!
 //! Source: requirements, part G, S8 and S9.
 
+use std::collections::BTreeSet;
+
 use super::model::Model;
 
 /// The model.
@@ -62,6 +64,9 @@ pub struct QueueState {
     pub(super) items: Vec<Item>,
 }
 
+/// Stands for all items that nobody has met.
+const UNMET: &str = "(never met)";
+
 impl QueueState {
     /// An empty queue.
     ///
@@ -75,9 +80,12 @@ impl QueueState {
     }
 
     fn enqueued(&self, name: &str) -> Option<Self> {
+        if name != UNMET && self.place(name).is_some() {
+            return None;
+        }
         let mut after = self.clone();
         after.items.push(Item { name: name.to_owned(), pending: false });
-        self.place(name).is_none().then_some(after)
+        Some(after.tidied())
     }
 
     /// Where waiting items may have been handed out before, they may be pending still.
@@ -87,14 +95,14 @@ impl QueueState {
         }
         let mut after = self.clone();
         after.items.iter_mut().for_each(|item| item.pending = true);
-        after
+        after.tidied()
     }
 
     fn cancelled(&self, name: &str) -> Option<Self> {
         let at = self.place(name).filter(|at| !self.items[*at].pending)?;
         let mut after = self.clone();
         after.items.remove(at);
-        Some(after)
+        Some(after.tidied())
     }
 
     /// The item, and so all before it, has been handed out.
@@ -102,14 +110,27 @@ impl QueueState {
         let at = self.place(name)?;
         let mut after = self.clone();
         after.items[..=at].iter_mut().for_each(|item| item.pending = true);
-        self.hands_out.then_some(after)
+        self.hands_out.then(|| after.tidied())
     }
 
     fn gone(&self, name: &str) -> Option<Self> {
         let Some(at) = self.place(name) else { return Some(self.clone()) };
-        let mut after = self.handed_out(name)?;
+        let mut after = self.clone();
+        after.items[..at].iter_mut().for_each(|item| item.pending = true);
         after.items.remove(at);
-        Some(after)
+        self.hands_out.then(|| after.tidied())
+    }
+
+    /// Without items that nobody met and that may be gone: whether they are makes no difference.
+    fn tidied(mut self) -> Self {
+        if self.hands_out {
+            let mut may_be_gone = true;
+            self.items.retain(|item| {
+                may_be_gone &= item.pending || item.name == UNMET;
+                !(may_be_gone && item.name == UNMET)
+            });
+        }
+        self
     }
 
     /// The listed items are what is left of those here: the last ones wait, of the others any may
@@ -171,22 +192,51 @@ impl Model for Queue {
         }
     }
 
-    fn simplified(
-        input: &Self::Input,
-        answers: &[(&Self::Input, &Self::Output)],
-    ) -> Option<Self::Input> {
-        let QueueInput::Enqueue(name) = input else {
-            return (*input != QueueInput::List).then(|| input.clone());
-        };
-        // An item that nobody met would only have to go again.
-        let met = answers.iter().any(|(asked, told)| match told {
-            QueueOutput::Items(items) => items.iter().any(|item| item.name == *name),
-            QueueOutput::Done | QueueOutput::AlreadyHandedOut => {
-                **asked == QueueInput::Cancel(name.clone())
+    /// Whatever was listed, or was to be cancelled.
+    fn met(history: &[(&Self::Input, Option<&Self::Output>)]) -> BTreeSet<String> {
+        let mut met = BTreeSet::new();
+        for (input, output) in history {
+            if let QueueInput::Cancel(name) = input {
+                met.insert(name.clone());
             }
-            QueueOutput::NotFound | QueueOutput::NotDone | QueueOutput::Odd(_) => false,
-        });
-        met.then(|| input.clone())
+            if let Some(QueueOutput::Items(items)) = output {
+                met.extend(items.iter().map(|item| item.name.clone()));
+            }
+        }
+        met
+    }
+
+    fn simplified(input: &Self::Input, met: &BTreeSet<String>) -> Self::Input {
+        match input {
+            QueueInput::Enqueue(name) if !met.contains(name) => {
+                QueueInput::Enqueue(UNMET.to_owned())
+            }
+            QueueInput::Enqueue(_)
+            | QueueInput::Flush
+            | QueueInput::Cancel(_)
+            | QueueInput::List => input.clone(),
+        }
+    }
+
+    fn helps(input: &Self::Input) -> bool {
+        match input {
+            // Nobody met it: it would only have to go again.
+            QueueInput::Enqueue(name) => name != UNMET,
+            QueueInput::Flush | QueueInput::Cancel(_) => true,
+            QueueInput::List => false,
+        }
+    }
+
+    fn sequences(
+        history: &[(&Self::Input, Option<&Self::Output>)],
+    ) -> Vec<(Self::Input, Self::Input)> {
+        let mut pairs = BTreeSet::new();
+        for (_, output) in history {
+            let Some(QueueOutput::Items(items)) = output else { continue };
+            let enqueue = |item: &Item| QueueInput::Enqueue(item.name.clone());
+            pairs.extend(items.windows(2).map(|two| (enqueue(&two[0]), enqueue(&two[1]))));
+        }
+        pairs.into_iter().collect()
     }
 }
 
@@ -263,12 +313,26 @@ mod tests {
     }
 
     #[test]
-    fn unanswered_items_that_nobody_met_are_left_out() {
+    fn items_that_nobody_met_are_as_good_as_one() {
         let (list, cancel) = (I::List, I::Cancel("b".to_owned()));
-        let (items, done) = (O::Items(named("a")), O::Done);
-        let answers = [(&list, &items), (&cancel, &done)];
-        let kept = |name: &str| Queue::simplified(&I::Enqueue(name.to_owned()), &answers).is_some();
-        assert!(kept("a") && kept("b") && !kept("c"));
-        assert_eq!(Queue::simplified(&I::List, &answers), None);
+        let items = O::Items(named("a"));
+        let met = Queue::met(&[(&list, Some(&items)), (&cancel, None)]);
+        let simple = |name: &str| Queue::simplified(&I::Enqueue(name.to_owned()), &met);
+        assert!(Queue::helps(&simple("a")) && Queue::helps(&simple("b")));
+        assert!(!Queue::helps(&simple("c")) && simple("c") == simple("d"));
+        let queued = |state: &QueueState, name| after(state, &simple(name), &O::Done);
+        assert_eq!(queued(&queue(true, "a*"), "c").as_deref(), Some("a*"), "it may be gone");
+        let behind = Queue::answered(&queue(true, "a"), &simple("c"), &O::Done).unwrap();
+        assert_eq!(behind.items.len(), 2);
+        assert!(listed(&behind, "a").is_none() && listed(&behind, "a*").is_some());
+        let run = Queue::answered(&behind, &simple("d"), &O::Done).unwrap();
+        assert_eq!(run.items.len(), 3, "they wait behind one that may be listed");
+    }
+
+    #[test]
+    fn lists_tell_in_which_order_items_were_queued() {
+        let (list, items) = (I::List, O::Items(named("a* b c")));
+        let pair = |a: &str, b: &str| (I::Enqueue(a.to_owned()), I::Enqueue(b.to_owned()));
+        assert_eq!(Queue::sequences(&[(&list, Some(&items))]), [pair("a", "b"), pair("b", "c")]);
     }
 }

@@ -12,6 +12,7 @@
 mod adversary;
 mod audit;
 mod census;
+pub mod caller;
 mod client;
 mod ear;
 mod field;
