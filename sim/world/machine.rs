@@ -23,7 +23,7 @@ use scenario::Scenario;
 use store::model::{PasswordHash, Tenant, User};
 use store::{Id, NodeId as RaftId};
 
-use super::mote::region;
+use super::kit::region;
 use super::pending::{PendingClocks as _, PendingDisk as _};
 use super::record::Record;
 use crate::clocks::Clocks;

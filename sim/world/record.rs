@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui};
 use mac::{EventKind, EventSource, event_id};
 use openraft_rt::{Oneshot as _, OneshotSender as _};
@@ -63,11 +64,10 @@ struct Inner {
     unmet: Vec<String>,
     counts: Counts,
     witness: Witness,
-    gateways: BTreeMap<IpAddr, GatewayEui>,
     joined: BTreeSet<DevEui>,
     queued: BTreeMap<(DevEui, Vec<u8>), Queued>,
     delivered: BTreeMap<String, BTreeSet<String>>,
-    asked: BTreeMap<(JoinEui, DevEui), BTreeSet<DevNonce>>,
+    asked: BTreeMap<(DevEui, JoinEui), BTreeSet<DevNonce>>,
     cluster: Option<[u8; 16]>,
     promises: Vec<(Promise, OnceSender<()>)>,
     /// Somebody turns bits or forges frames: not every answer fits a question.
@@ -84,7 +84,7 @@ impl Inner {
 
     fn fact(&mut self, at: Duration, fact: Fact) {
         if let Fact::JoinRequestSent { join_eui, dev_eui, dev_nonce } = &fact {
-            self.asked.entry((*join_eui, *dev_eui)).or_default().insert(*dev_nonce);
+            self.asked.entry((*dev_eui, *join_eui)).or_default().insert(*dev_nonce);
         }
         self.promised(&fact);
         let seen = Seen { at, fact };
@@ -144,7 +144,6 @@ impl Record {
             unmet: Vec::new(),
             counts: Counts::default(),
             witness: Witness::default(),
-            gateways: BTreeMap::new(),
             joined: BTreeSet::new(),
             queued: BTreeMap::new(),
             delivered: BTreeMap::new(),
@@ -203,12 +202,38 @@ impl Record {
 
     /// Makes a gateway's address known.
     pub fn introduce_gateway(&self, address: IpAddr, gateway: GatewayEui) {
-        held(&self.0).gateways.insert(address, gateway);
+        held(&self.0).witness.introduce_gateway(address, gateway);
     }
 
-    /// A gateway has heard a frame to its end, at `tmst` on its counter.
-    pub fn heard(&self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
-        held(&self.0).witness.heard(gateway, tmst, carried);
+    /// Whether a device's uplink counter may start anew without a join.
+    pub fn may_reset(&self, dev_eui: DevEui) -> bool {
+        held(&self.0).witness.may_reset(dev_eui)
+    }
+
+    /// The first downlink number that a personalised device was never sent.
+    pub fn next_down(&self, dev_eui: DevEui) -> u32 {
+        held(&self.0).witness.next_down(dev_eui)
+    }
+
+    /// The gateway at address `by` has heard a frame to its end, at `tmst` on its counter.
+    ///
+    /// * `live`: as [`Fact::Heard`] says.
+    pub fn heard(&self, lane: &str, by: IpAddr, carried: &Arc<Carried>, tmst: u32, live: bool) {
+        let (at, mut inner) = (virtual_now(), held(&self.0));
+        let Some(gateway) = inner.witness.gateway_at(by) else { return };
+        inner.witness.heard(at, by, tmst, carried);
+        let (device, reading, wants_answer, what) = match carried.as_ref() {
+            Carried::Join { dev_eui, dev_nonce } => {
+                (*dev_eui, None, true, format!("join {}", dev_nonce.0))
+            }
+            Carried::Data { reading, confirmed } => {
+                let what = format!("up {}", reading.f_cnt);
+                (reading.device, Some(reading.clone()), *confirmed, what)
+            }
+        };
+        inner.note(at, lane, &format!("hears {what} of {device} at {tmst}"));
+        let fact = Fact::Heard { gateway, tmst, device, reading, wants_answer, live };
+        inner.fact(at, fact);
     }
 
     /// From now on an answer may fit no question: bits are turned, or frames forged.
@@ -221,8 +246,7 @@ impl Record {
         let mut inner = held(&self.0);
         inner.trace.absorb(sent.at, lane, sent.payload);
         inner.last = sent.at;
-        let Some(gateway) = inner.gateways.get(&sent.to.ip()).copied() else { return };
-        match inner.witness.datagram(gateway, sent.payload) {
+        match inner.witness.datagram(sent.to.ip(), sent.payload) {
             Ok(None) => {}
             Ok(Some((text, fact))) => {
                 inner.note(sent.at, lane, &text);
@@ -252,10 +276,11 @@ impl Record {
     }
 
     /// An application downlink has reached its device.
-    pub fn arrived(&self, dev_eui: DevEui, payload: &[u8]) {
+    pub fn arrived(&self, lane: &str, text: &str, dev_eui: DevEui, payload: Bytes) {
         let at = virtual_now();
         let mut inner = held(&self.0);
         inner.counts.downlinks += 1;
+        inner.note(at, lane, text);
         let wrong = match inner.queued.get_mut(&(dev_eui, payload.to_vec())) {
             None => Some(format!("phantom: nobody queued {payload:02x?} for device {dev_eui}")),
             Some(item) => {
@@ -267,6 +292,7 @@ impl Record {
         if let Some(text) = wrong {
             inner.violate(Violation { invariant: "S8", at, text });
         }
+        inner.fact(at, Fact::Arrived { device: dev_eui, payload });
     }
 
     /// Makes the cluster's identity known, which event identities are computed with.
@@ -281,9 +307,11 @@ impl Record {
         let request = {
             let inner = held(&self.0);
             let cluster = inner.cluster.unwrap_or_default();
-            let requests = inner.asked.iter().filter(|((_, device), _)| *device == dev_eui);
+            let first = JoinEui::from_be_bytes([0; 8]);
+            let last = JoinEui::from_be_bytes([u8::MAX; 8]);
+            let requests = inner.asked.range((dev_eui, first)..=(dev_eui, last));
             let mut all = requests
-                .flat_map(|((join_eui, _), nonces)| nonces.iter().map(|nonce| (*join_eui, *nonce)));
+                .flat_map(|((_, join_eui), nonces)| nonces.iter().map(|nonce| (*join_eui, *nonce)));
             all.find(|(join_eui, dev_nonce)| {
                 let source = EventSource::Join { join_eui: *join_eui, dev_nonce: *dev_nonce };
                 Id(event_id(cluster, dev_eui, EventKind::Join, &source)).to_string() == id
