@@ -307,6 +307,11 @@ impl Net {
         held(&self.inner).link(from, to).cut = false;
     }
 
+    /// Whether the link from one host to another is cut.
+    pub fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        held(&self.inner).links.get(&(from, to)).is_some_and(|link| link.cut)
+    }
+
     /// Says how the host's next death looks to its peers; [`Death::Power`] unless told.
     pub fn announce_death(&self, node: NodeId, death: Death) {
         if let Some(host) = held(&self.inner).hosts.get_mut(&node) {

@@ -24,8 +24,8 @@ use scenario::Scenario;
 use store::model::{PasswordHash, Tenant, User};
 use store::{Id, NodeId as RaftId};
 
+use super::kit::region;
 use super::ledger::Clerk;
-use super::mote::region;
 use super::record::Record;
 use crate::clocks::Clocks;
 use crate::dice::Seed;

@@ -10,15 +10,19 @@
 //!    against.
 
 mod adversary;
+mod air;
 mod audit;
-mod census;
 pub mod caller;
+mod census;
 mod client;
 mod ear;
 mod field;
+mod gate;
+mod kit;
 mod ledger;
 mod log;
 mod machine;
+mod meadow;
 mod mote;
 mod operator;
 mod painter;
@@ -28,7 +32,10 @@ mod rest;
 mod strike;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod witness;
+#[cfg(test)]
+mod witness_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -45,7 +52,7 @@ use scenario::{Fault, Network, Scenario};
 
 pub use record::{Counts, Record};
 pub use report::Report;
-pub use witness::{Carried, Root, Witness};
+pub use witness::{Carried, Personal, Root, Witness};
 
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
@@ -57,8 +64,10 @@ use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_vir
 use adversary::Adversary;
 use client::{AppClient, Standing};
 use ear::Ear;
-use field::{Gate, Meadow};
+use field::world_now;
+use gate::{Gate, Line};
 use machine::{Machine, PORT_GATEWAYS, PORT_MQTT};
+use meadow::Meadow;
 use mote::Mote;
 use operator::Operator;
 
@@ -169,7 +178,7 @@ fn setting(scenario: &Scenario) -> Setting {
         || network.bandwidth.is_some()
         || !scenario.link.is_empty();
     Setting {
-        region: mote::region(scenario),
+        region: kit::region(scenario),
         nonces_rise: scenario.devices.version == scenario::DeviceVersion::V1_0_4,
         rough,
         doubtful,
@@ -207,7 +216,7 @@ impl World {
             .collect();
         let devices =
             motes.iter().map(|mote| (mote.name.clone(), mote.dev_eui(), mote.root())).collect();
-        let meadow = Meadow::new(&scenario, seed, motes, record);
+        let meadow = Meadow::new(&scenario, motes, record);
         let operator = Operator::new(&machines[0], record);
         let hosts = machines.iter().map(|one| (one.name().to_owned(), one.id())).collect();
         let adversary = Adversary::new(seed, machines[0].socket(PORT_GATEWAYS), record);
@@ -236,7 +245,8 @@ impl World {
             return Err("the node does not serve".to_owned());
         }
         self.record.introduce_cluster(self.operator.cluster().await?);
-        self.operator.provision(&self.gateways, &self.devices).await?;
+        let version = self.scenario.devices.version;
+        self.operator.provision(&self.gateways, &self.devices, version).await?;
         for (name, standing) in &self.clients {
             standing.set_account(self.operator.account(name).await?);
         }
@@ -260,7 +270,8 @@ impl World {
             return Err("the node does not serve".to_owned());
         }
         self.record.introduce_cluster(self.operator.cluster().await?);
-        self.operator.provision(&self.gateways, &self.devices).await?;
+        let version = self.scenario.devices.version;
+        self.operator.provision(&self.gateways, &self.devices, version).await?;
         self.meadow.start();
         for (place, gateway) in (0..).zip(self.gateways.clone()) {
             self.switch_on(place, gateway).await?;
@@ -342,8 +353,11 @@ impl World {
         });
         let sockets = bind.await.map_err(|error| error.to_string())?;
         let sockets = sockets.map_err(|error| error.to_string())?;
-        let server = self.machine_of(place).socket(PORT_GATEWAYS);
-        self.meadow.add(Gate::new(&self.scenario, self.seed, gateway, sockets, server));
+        let machine = self.machine_of(place).clone();
+        let server = machine.socket(PORT_GATEWAYS);
+        let line = Line { host: id, sockets, machine, server };
+        let who = (place, gateway.0, gateway.1);
+        self.meadow.add(Gate::new(&self.scenario, self.seed, who, line, world_now()));
         Ok(())
     }
 
@@ -364,7 +378,7 @@ impl World {
     async fn suffer(self: &Arc<Self>) {
         let begin = virtual_now();
         self.record.begins();
-        self.meadow.wake_up(&self.scenario.devices.joins_at);
+        self.meadow.begin(&self.scenario.devices.joins_at);
         let end = begin + self.scenario.duration.0;
         self.queue_downlinks(end);
         for (number, fault) in plan::pin(&self.scenario, self.seed).into_iter().enumerate() {

@@ -9,16 +9,18 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use lorawan::{DevEui, GatewayEui};
+use lorawan::{DevEui, GatewayEui, Key, SessionKeys};
 use node::api::wire::{
-    self, Application, Device, DeviceKeys, DeviceProfile, EventItem, Gateway, MqttUser,
+    self, Application, Device, DeviceActivation, DeviceKeys, DeviceProfile, EventItem, Gateway,
+    MqttUser,
 };
 use node::api::{ApiError, Credentials, EventFilter, Operation, Outcome, Unavailable};
 use openraft_rt::AsyncRuntime;
+use scenario::DeviceVersion;
 
 use super::machine::Machine;
 use super::record::Record;
-use super::witness::Root;
+use super::witness::{Personal, Root};
 use crate::clocks::virtual_now;
 use crate::dice::Dice;
 use crate::oracle::{Answer, Fact};
@@ -28,8 +30,12 @@ use crate::runtime::{MadsimRuntime, sleep_virtual};
 pub(super) const TENANT: &str = "home";
 /// The one application.
 const APPLICATION: &str = "meters";
-/// The one device profile.
+/// The profile of devices that join.
 const PROFILE: &str = "class A";
+/// The profile of personalised devices.
+const PROFILE_ABP: &str = "class A, personalised";
+/// Devices that are registered at a time.
+const REGISTERS_AT_ONCE: usize = 32;
 /// How long the operator waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows on one page of the event log.
@@ -109,6 +115,7 @@ impl Operator {
         &self,
         gateways: &[(String, GatewayEui)],
         devices: &[(String, DevEui, Root)],
+        version: DeviceVersion,
     ) -> Result<(), String> {
         let tenant_id = TENANT.to_owned();
         let application = Application {
@@ -117,13 +124,16 @@ impl Operator {
             ..Application::default()
         };
         self.call(Operation::CreateApplication(application)).await?;
-        let profile = DeviceProfile {
-            name: PROFILE.to_owned(),
-            tenant_id: tenant_id.clone(),
-            supports_otaa: true,
-            ..DeviceProfile::default()
-        };
-        self.call(Operation::CreateDeviceProfile(Box::new(profile))).await?;
+        for (name, supports_otaa) in [(PROFILE, true), (PROFILE_ABP, false)] {
+            let profile = DeviceProfile {
+                name: name.to_owned(),
+                tenant_id: tenant_id.clone(),
+                mac_version: mac_version(version).to_owned(),
+                supports_otaa,
+                ..DeviceProfile::default()
+            };
+            self.call(Operation::CreateDeviceProfile(Box::new(profile))).await?;
+        }
         let mut known = BTreeSet::new();
         for (name, eui) in gateways.iter().filter(|(_, eui)| known.insert(*eui)) {
             let gateway = Gateway {
@@ -134,29 +144,62 @@ impl Operator {
             };
             self.call(Operation::CreateGateway(gateway)).await?;
         }
-        for (name, dev_eui, root) in devices {
-            self.register(name, *dev_eui, root).await?;
+        for some in devices.chunks(REGISTERS_AT_ONCE) {
+            let register = |(name, dev_eui, root): (String, DevEui, Root)| {
+                let operator = self.clone();
+                async move { operator.register(&name, dev_eui, &root).await }
+            };
+            let under_way: Vec<_> =
+                some.iter().cloned().map(|one| madsim::task::spawn(register(one))).collect();
+            for one in under_way {
+                one.await.map_err(|error| error.to_string())??;
+            }
         }
         Ok(())
     }
 
     async fn register(&self, name: &str, dev_eui: DevEui, root: &Root) -> Result<(), String> {
+        let (personal, dev_eui_text) = (root.personal.as_ref(), dev_eui.to_string());
         let device = Device {
-            dev_eui: dev_eui.to_string(),
+            dev_eui: dev_eui_text.clone(),
             name: name.to_owned(),
             application_id: APPLICATION.to_owned(),
-            device_profile_id: PROFILE.to_owned(),
+            device_profile_id: personal.map_or(PROFILE, |_| PROFILE_ABP).to_owned(),
+            skip_fcnt_check: personal.is_some_and(|personal| personal.may_reset),
             join_eui: root.join_eui.to_string(),
             ..Device::default()
         };
         self.call(Operation::CreateDevice(device)).await?;
-        let key: String = root.app_key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
-        // Where the field's API keeps the AppKey of a 1.0.x device.
-        let keys =
-            DeviceKeys { dev_eui: dev_eui.to_string(), nwk_key: key, ..DeviceKeys::default() };
-        self.call(Operation::CreateDeviceKeys(keys)).await?;
+        let made = match personal {
+            Some(personal) => Operation::ActivateDevice(self.activation(dev_eui, personal)),
+            // Where the field's API keeps the AppKey of a 1.0.x device.
+            None => Operation::CreateDeviceKeys(DeviceKeys {
+                dev_eui: dev_eui_text,
+                nwk_key: hex(&root.app_key),
+                ..DeviceKeys::default()
+            }),
+        };
+        self.call(made).await?;
         self.record.introduce_device(dev_eui, root.clone());
         Ok(())
+    }
+
+    /// The activation of a personalised device: its first uplink is the next one, and no downlink
+    /// number it was ever sent comes again, also if the server has forgotten them.
+    fn activation(&self, dev_eui: DevEui, personal: &Personal) -> DeviceActivation {
+        let (network, application) = match &personal.keys {
+            SessionKeys::V1_0 { nwk_s_key, app_s_key } => (nwk_s_key, app_s_key),
+            SessionKeys::V1_1 { nwk_s_enc_key, app_s_key, .. } => (nwk_s_enc_key, app_s_key),
+        };
+        DeviceActivation {
+            dev_eui: dev_eui.to_string(),
+            dev_addr: personal.dev_addr.to_string(),
+            app_s_key: hex(application),
+            nwk_s_enc_key: hex(network),
+            f_cnt_up: personal.first_fcnt,
+            n_f_cnt_down: self.record.next_down(dev_eui),
+            ..DeviceActivation::default()
+        }
     }
 
     /// Makes an account that sees the application's events.
@@ -229,6 +272,18 @@ impl Operator {
                 return Ok(rows);
             }
         }
+    }
+}
+
+fn hex(key: &Key) -> String {
+    key.expose().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The version of devices, as the field's API names it.
+const fn mac_version(version: DeviceVersion) -> &'static str {
+    match version {
+        DeviceVersion::V1_0_3 => "LORAWAN_1_0_3",
+        DeviceVersion::V1_0_4 => "LORAWAN_1_0_4",
     }
 }
 

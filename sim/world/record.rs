@@ -89,12 +89,11 @@ struct Inner {
     marks: Marks,
     deliveries: u64,
     witness: Witness,
-    gateways: BTreeMap<IpAddr, GatewayEui>,
     joined: BTreeSet<DevEui>,
     ledgers: BTreeMap<String, Ledger>,
     secrets: Secrets,
     delivered: BTreeMap<String, BTreeSet<String>>,
-    asked: BTreeMap<(JoinEui, DevEui), BTreeSet<DevNonce>>,
+    asked: BTreeMap<(DevEui, JoinEui), BTreeSet<DevNonce>>,
     cluster: Option<[u8; 16]>,
     promises: Vec<(Promise, OnceSender<()>)>,
     painter: Option<Painter>,
@@ -128,7 +127,7 @@ impl Inner {
 
     fn fact(&mut self, at: Duration, fact: Fact) {
         if let Fact::JoinRequestSent { join_eui, dev_eui, dev_nonce } = &fact {
-            self.asked.entry((*join_eui, *dev_eui)).or_default().insert(*dev_nonce);
+            self.asked.entry((*dev_eui, *join_eui)).or_default().insert(*dev_nonce);
         }
         if let Fact::Fault { kind, begins: true, .. } = &fact {
             *self.faults.entry(*kind).or_default() += 1;
@@ -208,7 +207,6 @@ impl Record {
             marks: Marks::default(),
             deliveries: 0,
             witness: Witness::default(),
-            gateways: BTreeMap::new(),
             joined: BTreeSet::new(),
             ledgers: BTreeMap::new(),
             secrets: Secrets::default(),
@@ -299,12 +297,38 @@ impl Record {
 
     /// Makes a gateway's address known.
     pub fn introduce_gateway(&self, address: IpAddr, gateway: GatewayEui) {
-        held(&self.0).gateways.insert(address, gateway);
+        held(&self.0).witness.introduce_gateway(address, gateway);
     }
 
-    /// A gateway has heard a frame to its end, at `tmst` on its counter.
-    pub fn heard(&self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
-        held(&self.0).witness.heard(gateway, tmst, carried);
+    /// Whether a device's uplink counter may start anew without a join.
+    pub fn may_reset(&self, dev_eui: DevEui) -> bool {
+        held(&self.0).witness.may_reset(dev_eui)
+    }
+
+    /// The first downlink number that a personalised device was never sent.
+    pub fn next_down(&self, dev_eui: DevEui) -> u32 {
+        held(&self.0).witness.next_down(dev_eui)
+    }
+
+    /// The gateway at address `by` has heard a frame to its end, at `tmst` on its counter.
+    ///
+    /// * `live`: as [`Fact::Heard`] says.
+    pub fn heard(&self, lane: &str, by: IpAddr, carried: &Arc<Carried>, tmst: u32, live: bool) {
+        let (at, mut inner) = (virtual_now(), held(&self.0));
+        let Some(gateway) = inner.witness.gateway_at(by) else { return };
+        inner.witness.heard(at, by, tmst, carried);
+        let (device, reading, wants_answer, what) = match carried.as_ref() {
+            Carried::Join { dev_eui, dev_nonce } => {
+                (*dev_eui, None, true, format!("join {}", dev_nonce.0))
+            }
+            Carried::Data { reading, confirmed } => {
+                let what = format!("up {}", reading.f_cnt);
+                (reading.device, Some(reading.clone()), *confirmed, what)
+            }
+        };
+        inner.note(at, lane, &format!("hears {what} of {device} at {tmst}"));
+        let fact = Fact::Heard { gateway, tmst, device, reading, wants_answer, live };
+        inner.fact(at, fact);
     }
 
     /// Guards a secret from now on: it must never leave a node in clear (S14).
@@ -346,8 +370,7 @@ impl Record {
         inner.trace.absorb(sent.at, lane, sent.payload);
         inner.last = sent.at;
         inner.look(sent.at, lane, "datagram", sent.payload);
-        let Some(gateway) = inner.gateways.get(&sent.to.ip()).copied() else { return };
-        let told = inner.witness.datagram(gateway, sent.payload);
+        let told = inner.witness.datagram(sent.to.ip(), sent.payload);
         for key in inner.witness.take_new_keys() {
             inner.secrets.guard("a session key", key.expose());
         }
@@ -378,8 +401,11 @@ impl Record {
     }
 
     /// An application downlink has reached its device.
-    pub fn arrived(&self) {
-        held(&self.0).counts.downlinks += 1;
+    pub fn arrived(&self, lane: &str, text: &str, device: DevEui, payload: Bytes) {
+        let at = virtual_now();
+        let mut inner = held(&self.0);
+        inner.counts.downlinks += 1;
+        inner.told(at, lane, text, Fact::Arrived { device, payload });
     }
 
     /// A node has written to a place in its log.
@@ -412,9 +438,11 @@ impl Record {
         let request = {
             let inner = held(&self.0);
             let cluster = inner.cluster.unwrap_or_default();
-            let requests = inner.asked.iter().filter(|((_, device), _)| *device == dev_eui);
+            let first = JoinEui::from_be_bytes([0; 8]);
+            let last = JoinEui::from_be_bytes([u8::MAX; 8]);
+            let requests = inner.asked.range((dev_eui, first)..=(dev_eui, last));
             let mut all = requests
-                .flat_map(|((join_eui, _), nonces)| nonces.iter().map(|nonce| (*join_eui, *nonce)));
+                .flat_map(|((_, join_eui), nonces)| nonces.iter().map(|nonce| (*join_eui, *nonce)));
             all.find(|(join_eui, dev_nonce)| {
                 let source = EventSource::Join { join_eui: *join_eui, dev_nonce: *dev_nonce };
                 Id(event_id(cluster, dev_eui, EventKind::Join, &source)).to_string() == id

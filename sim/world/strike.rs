@@ -9,7 +9,7 @@ use scenario::{Fault, FaultKind};
 
 use super::World;
 use super::client::Mood;
-use super::field::Trouble;
+use super::gate::Trouble;
 use super::machine::Machine;
 use crate::clocks::virtual_now;
 use crate::net::{Noise, NoiseId};
@@ -221,8 +221,8 @@ impl World {
             (FaultKind::LateCopies, false) => trouble.late_share = base.late_share,
             (FaultKind::TxAckLost, true) => trouble.ack_lost = share,
             (FaultKind::TxAckLost, false) => trouble.ack_lost = base.ack_lost,
-            (FaultKind::TxAckLate, true) => trouble.ack_late = delay.start,
-            (FaultKind::TxAckLate, false) => trouble.ack_late = base.ack_late,
+            (FaultKind::TxAckLate, true) => trouble.ack_late = delay.clone(),
+            (FaultKind::TxAckLate, false) => trouble.ack_late = base.ack_late.clone(),
             (_, true) => trouble.refused = share,
             (_, false) => trouble.refused = base.refused,
         };

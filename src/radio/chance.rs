@@ -1,5 +1,8 @@
 //! Dice from a seed: the same seed throws the same dice.
 
+use core::ops::Range;
+
+use clock::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -29,9 +32,16 @@ impl Chance {
         self.0.next_u32().checked_rem(bound).unwrap_or(0)
     }
 
-    /// True `ppm` times in a million. Draws also when the answer is certain.
-    pub(crate) fn ppm(&mut self, ppm: u32) -> bool {
-        self.below(1_000_000) < ppm
+    /// True with probability `share`, 0 to 1. Draws also when the answer is certain.
+    pub(crate) fn share(&mut self, share: f64) -> bool {
+        f64::from(self.0.next_u32()) / (f64::from(u32::MAX) + 1.0) < share
+    }
+
+    /// A duration of `range`, to the microsecond; its start if the range is empty. Draws once.
+    pub(crate) fn between(&mut self, range: &Range<Duration>) -> Duration {
+        let width = range.end.saturating_sub(range.start).as_micros();
+        let width = u32::try_from(width).unwrap_or(u32::MAX).max(1);
+        range.start + Duration::from_micros(u64::from(self.below(width)))
     }
 
     /// One of `items`; `None` of none.

@@ -1,7 +1,9 @@
 //! What goes wrong on purpose at a forwarder, and how often.
 //!
-//! Each downlink takes two draws whatever the shares are, from a stream that nothing else draws
+//! Each downlink takes three draws whatever the shares are, from a stream that nothing else draws
 //! from: changing one share changes nothing else that happens.
+
+use core::ops::Range;
 
 use clock::Duration;
 use lorawan::TxStatus;
@@ -11,26 +13,26 @@ use crate::chance::Chance;
 /// The stream of a forwarder's seed that decides which faults strike.
 const STREAM: u64 = 1;
 
-/// What goes wrong on purpose with downlinks; nothing by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What goes wrong on purpose with downlinks; nothing by default. Shares go from 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
-    /// Of a million TX_ACK, how many get lost (the frame is sent all the same).
-    pub lose_ack_ppm: u32,
-    /// Of a million downlinks, how many are refused with `fail_status`.
-    pub fail_ppm: u32,
+    /// Share of TX_ACK that get lost (the frame is sent all the same).
+    pub lose_ack: f64,
+    /// Share of downlinks that are refused with `fail_status`.
+    pub fail: f64,
     /// What such a refusal says.
     pub fail_status: TxStatus,
-    /// By how much every TX_ACK comes late.
-    pub ack_delay: Duration,
+    /// By how much a TX_ACK comes late, drawn for each; an empty range means its start.
+    pub ack_delay: Range<Duration>,
 }
 
 impl Default for Faults {
     fn default() -> Self {
         Self {
-            lose_ack_ppm: 0,
-            fail_ppm: 0,
+            lose_ack: 0.0,
+            fail: 0.0,
             fail_status: TxStatus::CollisionPacket,
-            ack_delay: Duration::ZERO,
+            ack_delay: Duration::ZERO..Duration::ZERO,
         }
     }
 }
@@ -60,9 +62,10 @@ impl FaultDice {
 
     /// Decides about the next downlink.
     pub(crate) fn strike(&mut self) -> Blow {
-        let Faults { lose_ack_ppm, fail_ppm, fail_status, ack_delay } = self.faults;
-        let refused = self.chance.ppm(fail_ppm).then_some(fail_status);
-        let ack_lost = self.chance.ppm(lose_ack_ppm);
+        let Faults { lose_ack, fail, fail_status, ack_delay } = &self.faults;
+        let refused = self.chance.share(*fail).then_some(*fail_status);
+        let ack_lost = self.chance.share(*lose_ack);
+        let ack_delay = self.chance.between(ack_delay);
         Blow { refused, ack_lost, ack_delay }
     }
 }
@@ -79,8 +82,9 @@ mod tests {
 
     #[test]
     fn shares_hold_and_one_does_not_move_the_other() {
-        let refusing = Faults { fail_ppm: 250_000, ..Faults::default() };
-        let both = Faults { lose_ack_ppm: 2_500, ..refusing };
+        let refusing = Faults { fail: 0.25, ..Faults::default() };
+        let ack_delay = Duration::from_millis(10)..Duration::from_millis(20);
+        let both = Faults { lose_ack: 0.0025, ack_delay: ack_delay.clone(), ..refusing.clone() };
         let (refusing, both) = (struck(refusing), struck(both));
         let refusals = |blows: &[Blow]| -> Vec<bool> {
             blows.iter().map(|blow| blow.refused.is_some()).collect()
@@ -90,5 +94,7 @@ mod tests {
         assert!((4_700..5_300).contains(&count(&both, |blow| blow.refused.is_some())));
         assert!((20..90).contains(&count(&both, |blow| blow.ack_lost)), "50 of 20,000");
         assert_eq!(count(&refusing, |blow| blow.ack_lost), 0);
+        assert_eq!(count(&refusing, |blow| !blow.ack_delay.is_zero()), 0);
+        assert!(both.iter().all(|blow| ack_delay.contains(&blow.ack_delay)));
     }
 }

@@ -272,13 +272,14 @@ fn what_the_reference_drops_silently_is_dropped_silently() {
 #[test]
 fn faults_strike_as_told() {
     let mut forwarder = started();
-    forwarder.set_faults(Faults { lose_ack_ppm: 1_000_000, ..Faults::default() });
+    forwarder.set_faults(Faults { lose_ack: 1.0, ..Faults::default() });
     let frame = txpk(TxTiming::Counter(1_000_000));
     forwarder.handle_datagram(at(0), Socket::Down, &frame.encode(Version::V2, 1));
     let decided = ForwarderEffect::Decided { token: 1, status: TxStatus::Ok };
     assert_eq!(drain(&mut forwarder), [decided]);
 
-    forwarder.set_faults(Faults { ack_delay: Duration::from_millis(700), ..Faults::default() });
+    let late = Duration::from_millis(700);
+    forwarder.set_faults(Faults { ack_delay: late..late, ..Faults::default() });
     let frame = txpk(TxTiming::Counter(2_000_000));
     forwarder.handle_datagram(at(0), Socket::Down, &frame.encode(Version::V2, 2));
     assert_eq!(drain(&mut forwarder).len(), 1);
@@ -287,7 +288,7 @@ fn faults_strike_as_told() {
     assert!(matches!(drain(&mut forwarder).as_slice(), [ForwarderEffect::Send { .. }]));
 
     let fail_status = TxStatus::TooLate;
-    forwarder.set_faults(Faults { fail_ppm: 1_000_000, fail_status, ..Faults::default() });
+    forwarder.set_faults(Faults { fail: 1.0, fail_status, ..Faults::default() });
     assert_eq!(decide(&mut forwarder, 700_000, &txpk(TxTiming::Immediately)), fail_status);
 
     forwarder.set_faults(Faults::default());
@@ -329,7 +330,8 @@ fn a_frame_may_go_up_a_second_time_with_the_counter_of_its_hearing() {
 #[test]
 fn switched_off_it_forgets_everything_and_on_again_it_pulls_first() {
     let mut forwarder = started();
-    forwarder.set_faults(Faults { ack_delay: Duration::from_secs(1), ..Faults::default() });
+    let late = Duration::from_secs(1);
+    forwarder.set_faults(Faults { ack_delay: late..late, ..Faults::default() });
     let frame = uplink(1_000_000);
     forwarder.handle_frame(at(1_000_000), &frame, SIGNAL);
     forwarder.forward_again(&frame, SIGNAL, at(3_000_000));

@@ -23,7 +23,7 @@ fn lived(seed: u64, crashes: bool, door: fn(Door) -> Door) -> Vec<HistoryEvent> 
             Net::start();
             let scenario = Scenario::parse("t.toml", STORY).unwrap();
             let record = Record::new(Trace::new(Format::Silent, Box::new(std::io::sink())));
-            let machine = Machine::new(&scenario, Seed(seed), 0, Bug::None, &record);
+            let machine = Machine::new(&scenario, Seed(seed), 0, &record);
             machine.start();
             assert!(Operator::new(&machine, &record).ready_within(MINUTE).await);
             let running = machine.clone();
