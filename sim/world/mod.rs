@@ -12,12 +12,13 @@
 mod adversary;
 mod air;
 mod audit;
-pub mod caller;
+mod caller;
 mod census;
 mod client;
 mod ear;
 mod field;
 mod gate;
+mod histories;
 mod kit;
 mod ledger;
 mod log;
@@ -62,6 +63,7 @@ use crate::oracle::{Fact, Setting};
 use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
 use adversary::Adversary;
+use caller::{Caller, Shelf, Sizes, door_of};
 use client::{AppClient, Standing};
 use ear::Ear;
 use field::world_now;
@@ -140,6 +142,7 @@ struct World {
     gateways: Vec<(String, GatewayEui)>,
     hosts: BTreeMap<String, NodeId>,
     clients: Vec<(String, Standing)>,
+    shelf: Option<Shelf>,
     /// Faults in force, by the number of the task that began them.
     active: Mutex<BTreeMap<usize, Fault>>,
     /// Noise laid over links by those.
@@ -232,6 +235,7 @@ impl World {
             gateways: gateways(&scenario),
             hosts,
             clients: Vec::new(),
+            shelf: None,
             active: Mutex::default(),
             laid: Mutex::default(),
             bounded: Mutex::new(Bounded::new(scenario.bounds.memory_mib.into())),
@@ -279,6 +283,7 @@ impl World {
         for place in 0..self.scenario.clients.total() {
             self.bring_in_client(place).await?;
         }
+        self.prepare_shelf().await?;
         self.differ();
         while !self.clients.iter().all(|(_, standing)| standing.is_subscribed()) {
             sleep_virtual(Duration::from_millis(50)).await;
@@ -381,11 +386,42 @@ impl World {
         self.meadow.begin(&self.scenario.devices.joins_at);
         let end = begin + self.scenario.duration.0;
         self.queue_downlinks(end);
+        self.let_call(end);
         for (number, fault) in plan::pin(&self.scenario, self.seed).into_iter().enumerate() {
             let world = Arc::clone(self);
             madsim::task::spawn(async move { world.endure(number, fault, begin).await });
         }
         sleep_virtual_until(end).await;
+    }
+
+    /// The callers of the API begin, and call until `end`.
+    fn let_call(&self, end: Duration) {
+        let Some(shelf) = &self.shelf else { return };
+        for number in 0..self.scenario.callers.count {
+            let doors = self.machines.iter().map(|machine| {
+                let machine = machine.clone();
+                door_of(move || machine.node())
+            });
+            let record = self.record.clone();
+            let hear = move |event| record.called(event);
+            let pause = self.scenario.callers.every.0.clone();
+            let caller = Caller::new(self.seed, number, pause, shelf, doors.collect(), hear);
+            madsim::task::spawn(caller.run(end));
+        }
+    }
+
+    /// Puts the things that callers ask about on their shelf.
+    async fn prepare_shelf(&mut self) -> Result<(), String> {
+        if self.scenario.callers.count == 0 {
+            return Ok(());
+        }
+        let each = u8::try_from(self.scenario.callers.keys).unwrap_or(u8::MAX);
+        let (devices, gateways, applications, queues) = (each, each, each, each);
+        let shelf = Shelf::new(Sizes { devices, gateways, applications, queues });
+        let machine = self.machines[0].clone();
+        shelf.prepare(&door_of(move || machine.node())).await?;
+        self.shelf = Some(shelf);
+        Ok(())
     }
 
     fn queue_downlinks(&self, end: Duration) {

@@ -18,11 +18,13 @@ use scenario::{FaultKind, Promise, Scenario};
 use serde::{Deserialize, Serialize};
 use store::Id;
 
+use super::histories::Histories;
 use super::ledger::Ledger;
 use super::painter::Painter;
 use super::report::Report;
 use super::witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
+use crate::history::HistoryEvent;
 use crate::invariants::{self, Invariant, Secrets, Violation};
 use crate::marks::{Mark, Marks};
 use crate::net::Sent;
@@ -97,6 +99,7 @@ struct Inner {
     cluster: Option<[u8; 16]>,
     promises: Vec<(Promise, OnceSender<()>)>,
     painter: Option<Painter>,
+    histories: Histories,
     /// Somebody turns bits or forges frames: not every answer fits a question.
     doubtful: bool,
     last: Duration,
@@ -131,6 +134,9 @@ impl Inner {
         }
         if let Fact::Fault { kind, begins: true, .. } = &fact {
             *self.faults.entry(*kind).or_default() += 1;
+        }
+        if let Fact::DiskLost { .. } = &fact {
+            self.histories.forget();
         }
         if let Fact::DiskLost { node, wiped: true } = &fact {
             self.ledgers.remove(node);
@@ -215,6 +221,7 @@ impl Record {
             cluster: None,
             promises: Vec::new(),
             painter: None,
+            histories: Histories::default(),
             doubtful: false,
             last: Duration::ZERO,
         })))
@@ -383,6 +390,40 @@ impl Record {
             Err(text) => {
                 inner.violate(Violation { invariant: "witness", at: sent.at, text });
             }
+        }
+    }
+
+    /// A caller of the API asks, or is told.
+    pub fn called(&self, event: HistoryEvent) {
+        let at = virtual_now();
+        let mut inner = held(&self.0);
+        if let HistoryEvent::Called { client, key, question, .. } = &event {
+            inner.note(at, client, &format!("asks {key}: {question:?}"));
+        }
+        if let HistoryEvent::Returned { answer, .. } = &event {
+            inner.counts.calls += u32::from(answer.is_some());
+            if answer.is_none() {
+                inner.marks.hit(Mark::UnknownOutcome);
+            }
+        }
+        for text in inner.histories.observe(event) {
+            inner.violate(Violation { invariant: "S9", at, text });
+        }
+    }
+
+    /// Whether one order explains what the callers of the API were told.
+    pub fn judge_histories(&self) {
+        let at = virtual_now();
+        let mut inner = held(&self.0);
+        let (wrong, undecided) = inner.histories.judge();
+        for text in wrong {
+            inner.violate(Violation { invariant: "S9", at, text });
+        }
+        for text in undecided {
+            // Not known is never fine.
+            let text = format!("S9: {text}");
+            inner.note(at, "world", &format!("unmet: {text}"));
+            inner.unmet.push(text);
         }
     }
 

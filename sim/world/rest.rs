@@ -1,5 +1,5 @@
 //! The end of a run: what must come about once nothing goes wrong any more, and the last look at
-//! the event log. Source: requirements, part G, V1 and V7, S6 and S7; issue "Must show" 5.
+//! the event log. Source: requirements, part G, V1 and V7, S6, S7 and S9.
 
 use std::time::Duration;
 
@@ -182,6 +182,7 @@ impl World {
 
     /// One more power cut; what the event log holds after it is what there is.
     pub(super) async fn judge(&self) {
+        self.record.judge_histories();
         self.count_at_rest();
         self.look_at_machines();
         self.machines.iter().for_each(Machine::power_cut);

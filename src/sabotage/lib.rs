@@ -74,7 +74,7 @@ bugs! {
     /// At its second power cut the machine gets its disk back as it was at the first.
     StaleDisk: "stale-disk", ["S1", "S6", "S7"], "first_light";
     /// A failed fsync is passed over, and the node goes on.
-    FsyncErrorIgnored: "fsync-error-ignored", ["S7"], "fsync_error";
+    FsyncErrorIgnored: "fsync-error-ignored", ["S7"], "fsync_error_stops";
     /// A batch that a full disk has refused is answered as done.
     FullDiskAnswered: "full-disk-answered", ["S7"], "disk_full_each_site";
     /// The checksum of a record is not looked at: rotten bytes are served.
@@ -136,9 +136,9 @@ bugs! {
     /// A message whose outcome is unknown is put to the log again under another name: done twice.
     RetryRenamed: "retry-renamed", ["S19"], "disk_full_each_site";
     /// Whoever queues a downlink is told that it is done before the log has decided.
-    AnswerBeforeCommit: "answer-before-commit", ["linear"], "first_light";
+    AnswerBeforeCommit: "answer-before-commit", ["S9"], "api_histories";
     /// Calls of the API that only look get what the same call saw the time before.
-    StaleRead: "stale-read", ["linear"], "first_light";
+    StaleRead: "stale-read", ["S9"], "api_histories";
 
     // Secrets, bounds, hostile input, determinism.
     /// A key is sealed with itself as the nonce, which stands beside the ciphertext.
