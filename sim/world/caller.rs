@@ -50,12 +50,12 @@ const SHELF: &str = "shelf";
 const EUI: u64 = 0x5E1F_0000_0000_0000;
 
 /// A call under way.
-pub type Calling = Pin<Box<dyn Future<Output = CallReply> + Send>>;
+pub(super) type Calling = Pin<Box<dyn Future<Output = CallReply> + Send>>;
 /// The way to a node; `None` while nobody is there who would take a call.
-pub type Door = Arc<dyn Fn(Operation) -> Option<Calling> + Send + Sync>;
+pub(super) type Door = Arc<dyn Fn(Operation) -> Option<Calling> + Send + Sync>;
 
 /// The door of the node that `running` gives, while it runs: its own host's.
-pub fn door_of(
+pub(super) fn door_of(
     running: impl Fn() -> Option<service::Handle<Outside>> + Send + Sync + 'static,
 ) -> Door {
     Arc::new(move |operation| {
@@ -66,7 +66,7 @@ pub fn door_of(
 
 /// How many things of each kind.
 #[derive(Clone, Copy, Debug)]
-pub struct Sizes {
+pub(super) struct Sizes {
     /// Devices that are made, changed and deleted.
     pub devices: u8,
     /// Gateways.
@@ -83,7 +83,7 @@ struct Recent(Mutex<VecDeque<String>>);
 
 /// What the callers share. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Shelf {
+pub(super) struct Shelf {
     things: Arc<[(Thing, Recent)]>,
 }
 
@@ -158,7 +158,7 @@ fn place(drawn: u64, length: usize) -> usize {
 }
 
 /// One client. It has one call under way at a time.
-pub struct Caller<H> {
+pub(super) struct Caller<H> {
     name: String,
     number: u32,
     calls: u32,

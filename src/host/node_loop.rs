@@ -25,6 +25,8 @@ use crate::world::World;
 
 /// Inputs taken from the network before effects are done and decisions looked at again.
 const INPUTS_PER_TURN: usize = 256;
+/// Pause before rows are read again from a file that was closed.
+const READ_AGAIN: clock::Duration = clock::Duration::from_millis(200);
 /// Far enough to mean never.
 const NO_DEADLINE: Instant = Instant::from_secs(u64::MAX / 4_000_000);
 
@@ -34,6 +36,8 @@ pub(crate) enum Local<R: AsyncRuntime> {
     Input(Input),
     /// A call of the API, and where its answer goes.
     Call(Input, OnceTx<R, CallReply>),
+    /// Rows that could not be read because the storage file was closed for want of room.
+    ReadEvents(Token, u64, usize),
     /// Stop.
     Stop,
 }
@@ -136,6 +140,7 @@ impl<W: World> NodeLoop<W> {
                     }
                     self.handle(input);
                 }
+                Local::ReadEvents(token, from, limit) => self.read_events(token, from, limit),
                 Local::Stop => return false,
             }
             self.do_effects();
@@ -245,7 +250,15 @@ impl<W: World> NodeLoop<W> {
     fn read_events(&mut self, token: Token, from: u64, limit: usize) {
         match read_rows(self.disk.database().event_rows(from, limit)) {
             Ok(rows) => self.node.handle(self.world.now(), Input::EventsRead { token, rows }),
-            Err(text) => self.fatal.raise(text),
+            // A full disk closes the file until it has room: that passes.
+            Err(StorageError::Full) => {
+                let local = self.local.clone();
+                detach::<W::Runtime>(async move {
+                    W::Runtime::sleep(READ_AGAIN).await;
+                    local.push(Local::ReadEvents(token, from, limit));
+                });
+            }
+            Err(error) => self.fatal.raise(error.to_string()),
         }
     }
 
@@ -260,11 +273,15 @@ impl<W: World> NodeLoop<W> {
     }
 }
 
-fn read_rows(rows: Result<Vec<(u64, Bytes)>, StorageError>) -> Result<Vec<EventRow>, String> {
-    let rows = rows.map_err(|error| error.to_string())?;
-    rows.iter()
-        .map(|(_, bytes)| store::decode_event_row(bytes).map_err(|error| error.to_string()))
-        .collect()
+fn read_rows(rows: Result<Vec<(u64, Bytes)>, StorageError>) -> Result<Vec<EventRow>, StorageError> {
+    let unreadable = |(sequence, bytes): &(u64, Bytes)| {
+        store::decode_event_row(bytes).map_err(|error| StorageError::Unreadable {
+            table: "events",
+            key: sequence.to_string(),
+            text: error.to_string(),
+        })
+    };
+    rows?.iter().map(unreadable).collect()
 }
 
 /// The state as it was, encoded piece by piece while it goes on.

@@ -349,7 +349,9 @@ impl<D: Disk> LogReader<D> {
         let mut entries = Vec::new();
         if range.start < cached_from {
             let database = self.shared.disk.database();
-            for (index, record) in database.log(range.start..cached_from, max_bytes)? {
+            let found = database.log(range.start..cached_from, max_bytes);
+            // Named as the reason, so that a file closed for want of room is waited for.
+            for (index, record) in found.map_err(|error| self.shared.fault(error))? {
                 let entry = decode_entry(index, &record).map_err(|e| e.at("log", index))?;
                 entries.push(entry);
             }
