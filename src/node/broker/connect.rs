@@ -27,6 +27,9 @@ impl Broker {
         stream: StreamId,
         connect: Box<Connect>,
     ) {
+        if !self.serving {
+            return self.refuse(view, stream, ReasonCode::ServerUnavailable);
+        }
         let name = connect.username.as_deref().unwrap_or_default();
         let Some(account) = view.state.mqtt_account(name) else {
             return self.refuse(view, stream, ReasonCode::BadUserNameOrPassword);

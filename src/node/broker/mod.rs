@@ -14,6 +14,8 @@ mod deliver;
 mod message;
 mod publish;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -150,6 +152,7 @@ pub struct Broker {
     recent: BTreeMap<u64, Arc<EventRow>>,
     loads: BTreeMap<Token, StreamId>,
     next_token: u64,
+    serving: bool,
     quorum: bool,
     notes: Vec<Note>,
     /// Messages of QoS 0 dropped because their client did not read.
@@ -197,6 +200,7 @@ impl Broker {
             recent: BTreeMap::new(),
             loads: BTreeMap::new(),
             next_token: TOKEN_BIT,
+            serving: false,
             quorum: false,
             notes: Vec::new(),
             unread: 0,
@@ -224,6 +228,12 @@ impl Broker {
     /// clients already.
     pub fn take_overflowed(&mut self) -> u64 {
         core::mem::take(&mut self.overflowed)
+    }
+
+    /// The state is that of today: clients are let in from now on. Before, they would find accounts,
+    /// subscriptions and retained messages as they were at some time of the past.
+    pub fn serve(&mut self) {
+        self.serving = true;
     }
 
     /// Whether the log takes proposals now: without, persistent sessions are refused.
