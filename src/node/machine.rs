@@ -412,6 +412,7 @@ impl Node {
             Some(Own::Found(_)) => self.ask(Own::Boot),
             Some(Own::Boot) => {
                 self.phase = Phase::Serving;
+                self.broker.serve();
                 self.servers.iter_mut().for_each(|server| server.set_acknowledging(true));
             }
             None => {}

@@ -27,6 +27,9 @@ impl Broker {
         stream: StreamId,
         connect: Box<Connect>,
     ) {
+        if !self.serving {
+            return self.refuse(view, stream, ReasonCode::ServerUnavailable);
+        }
         let name = connect.username.as_deref().unwrap_or_default();
         let Some(account) = view.state.mqtt_account(name) else {
             return self.refuse(view, stream, ReasonCode::BadUserNameOrPassword);
@@ -313,9 +316,10 @@ impl Broker {
     ) {
         let Some(client) = self.clients.get_mut(&stream) else { return };
         let is_v311 = client.connection.version() == Version::V311;
-        if is_v311 && reason.is_error() && reason == ReasonCode::QuotaExceeded {
-            // 3.1.1 has no word for it: without an answer the client keeps the message.
-            return;
+        if is_v311 && reason == ReasonCode::QuotaExceeded {
+            // 3.1.1 has no word for it. Without an answer the client keeps the message; on its next
+            // connection it says it again, and everything after it: the order holds.
+            return self.end(view, stream, reason);
         }
         let ack = mqtt::Ack::new(packet_id, reason);
         let packet = match qos {
