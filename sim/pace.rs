@@ -3,6 +3,7 @@
 //! Ignored unless asked for, since a busy machine measures badly:
 //! `cargo sim-test pace -- --ignored --nocapture`. Each measurement also checks that the work was
 //! done.
+#![allow(clippy::unwrap_used, reason = "a test, not only its functions")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -107,4 +108,20 @@ fn commits(hundreds: u64, rows: u64, payload: usize) -> u64 {
 #[ignore = "measures the machine"]
 fn commits_and_power_cuts() {
     measure("commits of 20 rows", 5_000, || assert!(commits(50, 20, 300) > 10_000_000));
+}
+
+#[test]
+#[ignore = "measures the machine"]
+fn power_cuts_of_a_large_disk() {
+    machine_room(1).block_on(async {
+        let disk = Disk::new(Seed(1), "n1", Speed::default());
+        disk.write_file("f", &vec![7; 50_000_000]).expect("an unlimited disk");
+        disk.flush().await.expect("a machine that lives");
+        measure("power cuts with 50 MB on the disk", 100, || {
+            for _ in 0..100 {
+                disk.power_cut();
+            }
+        });
+        assert_eq!(disk.used(), 50_000_000);
+    });
 }

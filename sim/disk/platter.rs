@@ -418,7 +418,7 @@ impl Platter {
         }
         self.durable.sweep();
         self.ages.sweep(&self.durable);
-        self.cache = self.durable.clone();
+        self.cache.become_like(&self.durable);
     }
 
     /// What is left of a write that no fsync covers.

@@ -108,6 +108,17 @@ impl Surface {
         self.files.retain(|file, _| named.contains(file));
     }
 
+    /// Becomes like another, in the memory it has: what a power cut does often should cost little.
+    pub(super) fn become_like(&mut self, other: &Self) {
+        self.files.retain(|file, _| other.files.contains_key(file));
+        for (&file, content) in &other.files {
+            let own = self.file(file);
+            own.bytes.clone_from(&content.bytes);
+            own.rot.clone_from(&content.rot);
+        }
+        self.names.clone_from(&other.names);
+    }
+
     /// Turns every turned bit back; returns how many.
     pub(super) fn heal(&mut self) -> u64 {
         self.files.values_mut().map(Content::heal).sum()
