@@ -8,7 +8,7 @@
 //! Source: J. Wing, C. Gong, "Testing and verifying concurrent objects", 1993; G. Lowe, "Testing
 //! for linearizability", 2017; requirements, part G, S9.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -155,14 +155,12 @@ pub fn check_within<M: Model>(
         operation.ret.as_ref().is_some_and(|ret| end.is_none_or(|end| ret.at < end))
     };
     let (answered, open) = sorted.into_iter().partition(|operation| answer(operation));
-    let mut search = Search::<M>::new(answered, open, steps_max);
-    match search.run(start) {
-        Verdict::Linearizable { .. } if end.is_some() => {
-            let limit = Limit::Operations(operations.len());
-            Verdict::Undecided { limit, so_far: None }
-        }
-        verdict => verdict,
+    let verdict = Search::<M>::new(answered, open, steps_max).run(start);
+    if end.is_some() && matches!(verdict, Verdict::Linearizable { .. }) {
+        let limit = Limit::Operations(operations.len());
+        return Verdict::Undecided { limit, so_far: None };
     }
+    verdict
 }
 
 /// A set of numbers most of whose members are the smallest ones. One set, one value.
@@ -248,6 +246,33 @@ struct Open<'a, M: Model> {
     twin: Option<usize>,
 }
 
+/// What the answers tell to come before each answered operation, and before each open one.
+struct Earlier {
+    answered: Vec<Vec<Pick>>,
+    open: Vec<Vec<Pick>>,
+}
+
+fn earlier<M: Model>(
+    answered: &[Answered<'_, M>],
+    open: &[Open<'_, M>],
+    sequences: &[(M::Input, M::Input)],
+) -> Earlier {
+    let answered_at = answered.iter().enumerate().map(|(at, one)| (&one.input, Pick::Answered(at)));
+    let open_at = open.iter().enumerate().map(|(at, one)| (&one.input, Pick::Open(at)));
+    let places: BTreeMap<_, _> = answered_at.chain(open_at).collect();
+    let nothing = |operations| vec![Vec::new(); operations];
+    let mut earlier = Earlier { answered: nothing(answered.len()), open: nothing(open.len()) };
+    for (first, second) in sequences {
+        let Some(first) = places.get(first) else { continue };
+        match places.get(second) {
+            Some(Pick::Answered(at)) => earlier.answered[*at].push(*first),
+            Some(Pick::Open(at)) => earlier.open[*at].push(*first),
+            None => {}
+        }
+    }
+    earlier
+}
+
 /// Where the search stands: what was placed last, and what may be placed next.
 struct Frame<S> {
     pick: Option<Pick>,
@@ -268,8 +293,7 @@ struct Search<'a, M: Model> {
     answered: Vec<Answered<'a, M>>,
     /// By their calls.
     open: Vec<Open<'a, M>>,
-    /// What the answers tell to have been placed before each answered one, and before each open.
-    earlier: (Vec<Vec<Pick>>, Vec<Vec<Pick>>),
+    earlier: Earlier,
     /// What was tried.
     tried: BTreeSet<(Placed, M::State)>,
     steps: u64,
@@ -287,7 +311,6 @@ impl<'a, M: Model> Search<'a, M> {
         let open = unanswered.iter().map(|one| (&one.input, None));
         let history: Vec<_> = answers.chain(open).collect();
         let met = M::met(&history);
-        let sequences = M::sequences(&history);
         let answered = answered.into_iter().filter_map(|operation| {
             let input = M::simplified(&operation.input, &met);
             Some(Answered { operation, ret: operation.ret.as_ref()?, input })
@@ -301,24 +324,9 @@ impl<'a, M: Model> Search<'a, M> {
                 open.push(Open { operation, input, twin });
             }
         }
-        let earlier = (vec![Vec::new(); answered.len()], vec![Vec::new(); open.len()]);
+        let earlier = earlier::<M>(&answered, &open, &M::sequences(&history));
         let tried = BTreeSet::new();
-        let mut search = Self { answered, open, earlier, tried, steps: 0, steps_max };
-        for (first, second) in sequences {
-            let Some(first) = search.find(&first) else { continue };
-            match search.find(&second) {
-                Some(Pick::Answered(at)) => search.earlier.0[at].push(first),
-                Some(Pick::Open(at)) => search.earlier.1[at].push(first),
-                None => {}
-            }
-        }
-        search
-    }
-
-    fn find(&self, input: &M::Input) -> Option<Pick> {
-        let answered = self.answered.iter().position(|one| one.input == *input);
-        let open = || self.open.iter().position(|one| one.input == *input);
-        answered.map(Pick::Answered).or_else(|| open().map(Pick::Open))
+        Self { answered, open, earlier, tried, steps: 0, steps_max }
     }
 
     fn run(&mut self, start: &M::State) -> Verdict {
@@ -381,7 +389,7 @@ impl<'a, M: Model> Search<'a, M> {
         let (ready, end) = self.ready(placed);
         let mut next = Vec::new();
         for at in ready {
-            if !self.earlier.0[at].iter().all(|pick| placed.has(*pick)) {
+            if !self.earlier.answered[at].iter().all(|pick| placed.has(*pick)) {
                 continue;
             }
             let Answered { ret, input, .. } = &self.answered[at];
@@ -398,7 +406,7 @@ impl<'a, M: Model> Search<'a, M> {
                 break;
             }
             let twin_waits = open.twin.is_some_and(|twin| !placed.open.has(twin));
-            let waits = twin_waits || !self.earlier.1[at].iter().all(|pick| placed.has(*pick));
+            let waits = twin_waits || !self.earlier.open[at].iter().all(|pick| placed.has(*pick));
             if waits || placed.open.has(at) {
                 continue;
             }
