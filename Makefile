@@ -10,7 +10,7 @@ FRESH_SEEDS ?= $(FRESH)..$(shell echo $$(($(FRESH) + 4)))
 SOAK_SEEDS ?= 0..200
 FUZZ_SECONDS ?= 600
 FILE ?= tests/data/cases/network_server_cases.json
-FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet
+FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet commands
 SIM := cargo sim
 
 .PHONY: help demo test soak lint bench fuzz cases setup sim-test unit
