@@ -3,17 +3,16 @@
 SHELL := /bin/bash
 # The simulator silently stops simulating when these are exported; it refuses to build, and says so.
 unexport RUSTFLAGS CARGO_BUILD_RUSTFLAGS
-SEEDS ?= 0..8
+SEEDS ?= 0..4
 # Seeds nobody has run before; printed with each run, so that a violation replays.
 FRESH := $(shell echo $$((10000 + RANDOM * 10)))
-FRESH_SEEDS ?= $(FRESH)..$(shell echo $$(($(FRESH) + 4)))
-SOAK_SEEDS ?= 0..200
+FRESH_SEEDS ?= $(FRESH)..$(shell echo $$(($(FRESH) + 3)))
 FUZZ_SECONDS ?= 600
 FILE ?= tests/data/cases/network_server_cases.json
 FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet commands
 SIM := cargo sim
 
-.PHONY: help demo test soak lint bench fuzz cases setup sim-test unit
+.PHONY: help demo test soak lint bench fuzz cases setup sim-test sim-bench unit
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,15 +33,23 @@ lint: ## formatting, clippy, documentation
 unit: ## unit, property, process and client tests; corpus replay; tidiness and purity of the tree
 	cargo test --locked
 
-sim-test: ## every scenario on a few fixed and fresh seeds, a double run, each planted bug until caught
+sim-test: ## every scenario on fixed and fresh seeds, two double runs, each planted bug until caught
+	cargo sim-lint
+	cargo sim-test
+	$(SIM) canary
 	@for scenario in scenarios/*.toml; do \
 	  $(SIM) $$scenario --seeds $(SEEDS) && $(SIM) $$scenario --seeds $(FRESH_SEEDS) || exit 1; \
 	done
+	$(SIM) pinned scenarios/*.toml
 	$(SIM) meta scenarios/first_light.toml --seed 1
-	$(SIM) sabotage
+	$(SIM) meta scenarios/swarm.toml --seed 1
+	$(SIM) sabotage --until-caught
 
 soak: ## the long runs: hours; resumable; one table at the end
-	@deploy/soak.sh $(SOAK_SEEDS)
+	@deploy/soak.sh
+
+sim-bench: ## simulated seconds and messages per CPU second, three profiles
+	$(SIM) bench
 
 bench: ## criterion: parse, MIC, decrypt, apply, ingest
 	cargo bench -p benches

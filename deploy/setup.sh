@@ -4,6 +4,7 @@ set -euo pipefail
 declare -A needed=(
   [mosquitto_sub]=mosquitto-clients
   [ip]=iproute2
+  [chromium]=chromium
 )
 missing=()
 for command in "${!needed[@]}"; do

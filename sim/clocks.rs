@@ -3,7 +3,11 @@
 //! A node's monotonic clock starts anew at each boot and runs at its own rate; it never jumps. Its
 //! wall clock is the monotonic one plus an offset, and the offset is what a fault moves. Deadlines
 //! of a node are in its own time; [`Clocks::virtual_at`] finds the virtual moment they stand for,
-//! with the rate in force when asked (a later change of rate does not move a timer already armed).
+//! with the rate in force when asked. A timer never fires before the node's clock shows its
+//! deadline, whatever happens to the clock meanwhile; if the clock has become faster, it is late.
+//!
+//! A clock can be frozen, as those of a suspended virtual machine are: both stand still, and the
+//! wall clock is behind afterwards. Stopping the machine's tasks meanwhile is the caller's part.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +28,9 @@ const BOOT_ORIGIN: Duration = Duration::from_secs(1);
 /// Largest drift, in parts per million: far beyond any quartz, below a clock that stands still.
 pub const DRIFT_PPM_MAX: i32 = 500_000;
 
+/// How long who waits for a frozen clock sleeps before it looks again.
+const FROZEN_LOOK: Duration = Duration::from_millis(500);
+
 /// Virtual time since the start of the run.
 pub fn virtual_now() -> Duration {
     TimeHandle::current().elapsed()
@@ -41,11 +48,25 @@ struct NodeClock {
     drift_ppm: i32,
     /// Wall clock ahead of the world's, in microseconds.
     offset_micros: i64,
+    /// Both clocks stand still.
+    frozen: bool,
 }
 
 impl NodeClock {
     fn booted(at: Duration) -> Self {
-        Self { since: at, monotonic: BOOT_ORIGIN, boot: at, drift_ppm: 0, offset_micros: 0 }
+        Self {
+            since: at,
+            monotonic: BOOT_ORIGIN,
+            boot: at,
+            drift_ppm: 0,
+            offset_micros: 0,
+            frozen: false,
+        }
+    }
+
+    /// The same clock, with everything up to `at` in its past.
+    fn reckoned(self, at: Duration) -> Self {
+        Self { since: at, monotonic: self.local(at), ..self }
     }
 
     /// Local nanoseconds per million virtual ones.
@@ -54,6 +75,9 @@ impl NodeClock {
     }
 
     fn local(&self, at: Duration) -> Duration {
+        if self.frozen {
+            return self.monotonic;
+        }
         let elapsed = at.saturating_sub(self.since).as_nanos() * self.rate() / 1_000_000;
         self.monotonic + nanos(elapsed)
     }
@@ -141,9 +165,14 @@ impl Clocks {
         self.with(id, |clock| clock.wall(at))
     }
 
-    /// The virtual moment at which the node's monotonic clock shows `local`.
+    /// The virtual moment at which the node's monotonic clock shows `local`; for a clock that is
+    /// frozen before that, the moment to ask again.
     pub fn virtual_at(&self, id: NodeId, local: Duration) -> Duration {
-        self.with(id, |clock| clock.virtual_at(local))
+        let at = self.now();
+        self.with(id, |clock| match clock.frozen && clock.monotonic < local {
+            true => at + FROZEN_LOOK,
+            false => clock.virtual_at(local),
+        })
     }
 
     /// Moves the node's wall clock by `micros`, forwards or back. Its monotonic clock stays.
@@ -157,9 +186,20 @@ impl Clocks {
     pub fn drift(&self, id: NodeId, drift_ppm: i32) {
         assert!(drift_ppm.abs() <= DRIFT_PPM_MAX, "the scenario's parser limits the drift");
         let at = self.now();
-        self.with(id, |clock| {
-            *clock = NodeClock { since: at, monotonic: clock.local(at), drift_ppm, ..*clock };
-        });
+        self.with(id, |clock| *clock = NodeClock { drift_ppm, ..clock.reckoned(at) });
+    }
+
+    /// Stops both of the node's clocks, until [`Self::thaw`] or its next boot.
+    pub fn freeze(&self, id: NodeId) {
+        let at = self.now();
+        self.with(id, |clock| *clock = NodeClock { frozen: true, ..clock.reckoned(at) });
+    }
+
+    /// Lets both clocks go on from where they stand: the wall clock stays behind by the pause,
+    /// unless [`Self::jump`] sets it.
+    pub fn thaw(&self, id: NodeId) {
+        let at = self.now();
+        self.with(id, |clock| *clock = NodeClock { frozen: false, ..clock.reckoned(at) });
     }
 }
 
@@ -186,6 +226,41 @@ mod tests {
         clock.offset_micros = -3_600_000_000;
         assert_eq!(clock.wall(HOUR).to_string(), "2026-11-20T00:00:00Z");
         assert_eq!(clock.local(HOUR), BOOT_ORIGIN + HOUR);
+    }
+
+    #[test]
+    fn frozen_clocks_stand_still_and_go_on_behind_the_world() {
+        let runtime = madsim::runtime::Runtime::with_seed_and_config(1, Default::default());
+        runtime.add_simulator::<Clocks>();
+        runtime.block_on(async {
+            let clocks = Clocks::current();
+            let handle = madsim::runtime::Handle::current();
+            let [node, other] = [(), ()].map(|()| handle.create_node().build().id());
+            let read = || (clocks.monotonic(node), clocks.wall(node).unix_micros());
+            clocks.drift(node, 100_000);
+            madsim::time::sleep(HOUR).await;
+            clocks.freeze(node);
+            let before = read();
+            let deadline = before.0 + HOUR;
+            madsim::time::sleep(HOUR).await;
+            clocks.freeze(node);
+            assert_eq!(read(), before);
+            assert!(clocks.virtual_at(node, deadline) > virtual_now(), "it is not yet");
+            assert!(clocks.virtual_at(node, before.0) <= virtual_now(), "this is past");
+            clocks.thaw(node);
+            assert_eq!(read(), before, "no step when it goes on");
+            assert_eq!(clocks.virtual_at(node, deadline).as_secs(), 7_200 + 3_600 * 10 / 11);
+            madsim::time::sleep(HOUR).await;
+            clocks.thaw(node);
+            let after = read();
+            let (ran, set) = ((after.0 - before.0).as_secs(), (after.1 - before.1) / 1_000_000);
+            assert_eq!((ran, set), (3_960, 3_960), "at its own rate");
+            assert_eq!(clocks.wall(other).unix_micros() - after.1, (3_600 - 720) * 1_000_000);
+            clocks.freeze(node);
+            handle.kill(node);
+            madsim::time::sleep(HOUR).await;
+            assert!(clocks.monotonic(node) > HOUR, "a boot thaws");
+        });
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! * [`runtime`] is openraft's `AsyncRuntime` on madsim's executor, with channels of our own;
 //! * [`net`], [`disk`] and [`clocks`] are the machine room: what a node sees of the world;
 //! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
-//! * [`scenario`] is the story as a file, [`oracle`] what happened, [`invariants`] what must hold;
+//! * `scenario`, a crate of its own, is the story as a file; [`plan`] what a seed makes of it;
+//! * [`oracle`] is what happened, [`invariants`] what must hold, [`marks`] what must be passed;
+//! * [`history`] judges what clients of the API were told: one order must explain all of it;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
+//! * [`picture`] is a run as a page to look at;
 //! * [`cli`] is `cargo sim`: one seed, many seeds, a run twice, planted bugs.
 //!
 //! Run it with `cargo sim scenarios/first_light.toml --seed 7`.
@@ -25,19 +28,27 @@ pub mod dice;
 #[cfg(madsim)]
 pub mod disk;
 #[cfg(madsim)]
+pub mod history;
+#[cfg(madsim)]
 pub mod invariants;
+#[cfg(madsim)]
+pub mod marks;
 #[cfg(madsim)]
 pub mod net;
 #[cfg(madsim)]
 pub mod oracle;
 #[cfg(madsim)]
 pub mod outside;
+#[cfg(all(madsim, test))]
+mod pace;
+#[cfg(madsim)]
+pub mod picture;
 #[cfg(madsim)]
 pub mod plan;
+#[cfg(all(test, madsim))]
+mod planted;
 #[cfg(madsim)]
 pub mod runtime;
-#[cfg(madsim)]
-pub mod scenario;
 #[cfg(madsim)]
 pub mod trace;
 #[cfg(madsim)]

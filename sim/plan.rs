@@ -1,149 +1,108 @@
 //! From the faults of a scenario to what happens when: drawn once per seed, before the run begins.
 //!
-//! Each `[[fault]]` has a random stream of its own, named after its place, kind and target, so
-//! that dropping one leaves the others where they are.
+//! [`pin`] resolves everything that a seed decides: whether a fault happens, how often, when, to
+//! whom, for how long. What comes out are faults again, with nothing left to draw, so that a run
+//! can be written down as a scenario of its own and faults be taken away one by one. Each fault
+//! has a random stream named after itself: removing one leaves the others where they are.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use scenario::{Fault, FaultKind, Numbers, Scenario, SpanRange};
+
 use crate::dice::{Dice, Seed};
-use crate::scenario::{Fault, FaultKind, Promise, Scenario, SpanRange};
 
-/// How soon after a promise an aimed fault strikes.
+/// How soon after a promise an aimed fault strikes, unless it says.
 const AIM: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(2);
-
 /// How long a fault lasts that does not say.
 const LASTS: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(3);
-
-/// One thing to be done to the world. Hosts by name: `n1`, `gw1`, `app1`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Action {
-    /// Cut the machine's power, if it is running.
-    PowerCut(String),
-    /// Kill the process, if it is running.
-    Kill(String),
-    /// Start the node, if it is not running.
-    Start(String),
-    /// Cut the link from one host to another.
-    Cut(String, String),
-    /// Mend it.
-    Mend(String, String),
-    /// Fail the next fsync.
-    FailFsync(String),
-    /// Let the disk be full.
-    FillDisk(String),
-    /// Let it have room again.
-    FreeDisk(String),
-    /// Move the wall clock by microseconds.
-    JumpClock(String, i64),
-    /// Let the clocks run fast by parts per million.
-    DriftClock(String, i32),
-}
-
-/// An action and its moment.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Planned {
-    /// Virtual time.
-    pub at: Duration,
-    /// What to do.
-    pub action: Action,
-    /// What to wait for first, and how long to wait after it. What is planned later moves on by
-    /// the time this takes.
-    pub after: Option<(Promise, Duration)>,
-}
-
-impl Planned {
-    fn at(at: Duration, action: Action) -> Self {
-        Self { at, action, after: None }
-    }
-}
+/// Stands for a target that the seed chooses.
+const ANY: &str = "any";
 
 /// Everything that goes wrong in the run of one seed, in order of time.
-pub fn plan(scenario: &Scenario, seed: Seed) -> Vec<Planned> {
-    let mut planned: Vec<Planned> = scenario
-        .fault
-        .iter()
-        .enumerate()
-        .flat_map(|(place, fault)| draw(place, fault, seed))
-        .collect();
-    planned.sort();
-    planned
+pub fn pin(scenario: &Scenario, seed: Seed) -> Vec<Fault> {
+    let mut ordinals: BTreeMap<String, u32> = BTreeMap::new();
+    let mut pinned = Vec::new();
+    for fault in &scenario.fault {
+        let name = fault.name.clone().unwrap_or_else(|| {
+            let plain = format!("{} {}", fault.kind, fault.target()).trim_end().to_owned();
+            let ordinal = ordinals.entry(plain.clone()).or_default();
+            *ordinal += 1;
+            if *ordinal == 1 { plain } else { format!("{plain} #{ordinal}") }
+        });
+        pinned.extend(draw(scenario, fault, &name, seed));
+    }
+    pinned.sort_by_key(|fault| fault.at.0.start);
+    pinned
 }
 
-fn draw(place: usize, fault: &Fault, seed: Seed) -> Vec<Planned> {
-    let target = fault.node.as_ref().or(fault.from.as_ref()).map_or("", String::as_str);
-    let mut dice = seed.stream(&format!("fault {place} {:?} {target}", fault.kind));
+/// The scenario of one seed alone: [`pin`] in the place of its faults.
+pub fn pinned(scenario: &Scenario, seed: Seed) -> Scenario {
+    Scenario { fault: pin(scenario, seed), ..scenario.clone() }
+}
+
+fn draw(scenario: &Scenario, fault: &Fault, name: &str, seed: Seed) -> Vec<Fault> {
+    let mut dice = seed.stream(&format!("fault {name}"));
     let happens = dice.chance(fault.chance.map_or(1.0, |share| share.0));
     let times = if happens { fault.times.unwrap_or(1) } else { 0 };
-    (0..times).flat_map(|_| draw_once(fault, &mut dice)).collect()
+    let once = |number: u32, dice: &mut Dice| {
+        let name = match fault.times {
+            Some(_) => format!("{name} /{number}"),
+            None => name.to_owned(),
+        };
+        Fault { name: Some(name), ..draw_once(scenario, fault, dice) }
+    };
+    (1..=times).map(|number| once(number, &mut dice)).collect()
 }
 
-fn draw_once(fault: &Fault, dice: &mut Dice) -> Vec<Planned> {
-    let at = fault.at.draw(dice);
-    let aim = dice.between(&AIM);
-    let lasts = fault.lasts.as_ref().unwrap_or(&SpanRange(LASTS)).draw(dice);
-    let node = fault.node.clone().unwrap_or_default();
-    let (from, to) = (fault.from.clone().unwrap_or_default(), fault.to.clone().unwrap_or_default());
-    let (begin, end) = match fault.kind {
-        FaultKind::PowerCut => (Action::PowerCut(node.clone()), Some(Action::Start(node))),
-        FaultKind::Kill => (Action::Kill(node.clone()), Some(Action::Start(node))),
-        FaultKind::Cut => {
-            let there = (Action::Cut(from.clone(), to.clone()), Action::Mend(from, to));
-            return both_ways(fault, at, lasts, there);
-        }
-        FaultKind::FsyncError => (Action::FailFsync(node), None),
-        FaultKind::DiskFull => (Action::FillDisk(node.clone()), Some(Action::FreeDisk(node))),
-        FaultKind::ClockJump => {
-            let by = fault.by.map_or(0, |span| span.0.as_micros());
-            let by = i64::try_from(by).unwrap_or(i64::MAX);
-            let by = if fault.backwards == Some(true) { -by } else { by };
-            (Action::JumpClock(node, by), None)
-        }
-        FaultKind::ClockDrift => {
-            let ppm = fault.ppm.unwrap_or(0);
-            (Action::DriftClock(node.clone(), ppm), Some(Action::DriftClock(node, 0)))
-        }
+/// One occurrence; always as many draws.
+fn draw_once(scenario: &Scenario, fault: &Fault, dice: &mut Dice) -> Fault {
+    let fixed = |range: &SpanRange, dice: &mut Dice| SpanRange::fixed(dice.between(&range.0));
+    let at = fixed(&fault.at, dice);
+    let aim = fixed(fault.aim.as_ref().unwrap_or(&SpanRange(AIM)), dice);
+    let lasts = fixed(fault.lasts.as_ref().unwrap_or(&SpanRange(LASTS)), dice);
+    let choice = dice.draw();
+    let place = dice.draw();
+    let write = fault.write.as_ref().map(|write| {
+        let width = write.0.end() - write.0.start() + 1;
+        Numbers::fixed(write.0.start() + place % width.max(1))
+    });
+    let one_of = |name: &Option<String>, prefix: &str, count: u32| match name.as_deref() {
+        Some(ANY) => Some(format!("{prefix}{}", choice % u64::from(count.max(1)) + 1)),
+        _ => name.clone(),
     };
-    let after = fault.after.map(|promise| (promise, aim));
-    let begin = Planned { after, ..Planned::at(at, begin) };
-    let end = end.map(|action| Planned::at(at + lasts, action));
-    [Some(begin), end].into_iter().flatten().collect()
-}
-
-fn both_ways(
-    fault: &Fault,
-    at: Duration,
-    lasts: Duration,
-    there: (Action, Action),
-) -> Vec<Planned> {
-    let back = |action: &Action| match action {
-        Action::Cut(from, to) => Action::Cut(to.clone(), from.clone()),
-        Action::Mend(from, to) => Action::Mend(to.clone(), from.clone()),
-        other @ (Action::PowerCut(_)
-        | Action::Kill(_)
-        | Action::Start(_)
-        | Action::FailFsync(_)
-        | Action::FillDisk(_)
-        | Action::FreeDisk(_)
-        | Action::JumpClock(..)
-        | Action::DriftClock(..)) => other.clone(),
-    };
-    let mut planned = Vec::new();
-    for (at, action) in [(at, there.0), (at + lasts, there.1)] {
-        if fault.both != Some(false) {
-            planned.push(Planned::at(at, back(&action)));
-        }
-        planned.push(Planned::at(at, action));
+    Fault {
+        at,
+        aim: fault.after.is_some().then_some(aim),
+        lasts: has_end(fault.kind).then_some(lasts),
+        write,
+        node: one_of(&fault.node, "n", scenario.nodes.count),
+        gateway: one_of(&fault.gateway, "gw", scenario.gateways.total()),
+        device: one_of(&fault.device, "dev", scenario.devices.count),
+        client: one_of(&fault.client, "app", scenario.clients.total()),
+        chance: None,
+        times: None,
+        ..fault.clone()
     }
-    planned
+}
+
+/// Whether a fault of this kind goes on for a time.
+fn has_end(kind: FaultKind) -> bool {
+    let (needed, allowed) = kind.keys();
+    needed.iter().chain(allowed).any(|key| *key == scenario::Key::Lasts)
 }
 
 #[cfg(test)]
 mod tests {
+    use scenario::Promise;
+
     use super::*;
 
     const TWO_FAULTS: &str = r#"
         title = "t"
         duration = "100s"
+        [devices]
+        count = 20
         [[fault]]
         kind = "power_cut"
         node = "n1"
@@ -158,54 +117,72 @@ mod tests {
         chance = 0.5
     "#;
 
-    fn of(text: &str, seed: u64) -> Vec<Planned> {
-        plan(&Scenario::parse("t.toml", text).unwrap(), Seed(seed))
+    fn parsed(text: &str) -> Scenario {
+        Scenario::parse("t.toml", text).unwrap()
+    }
+
+    fn of(text: &str, seed: u64) -> Vec<Fault> {
+        pin(&parsed(text), Seed(seed))
+    }
+
+    fn count(pinned: &[Fault], kind: FaultKind) -> usize {
+        pinned.iter().filter(|fault| fault.kind == kind).count()
     }
 
     #[test]
-    fn power_returns_after_it_went_and_everything_repeats_with_the_seed() {
-        let planned = of(TWO_FAULTS, 7);
-        assert_eq!(planned, of(TWO_FAULTS, 7));
-        assert_ne!(planned, of(TWO_FAULTS, 8));
-        let cuts = |p: &&Planned| p.action == Action::PowerCut("n1".to_owned());
-        let starts = |p: &&Planned| p.action == Action::Start("n1".to_owned());
-        assert_eq!(planned.iter().filter(cuts).count(), 3);
-        assert_eq!(planned.iter().filter(starts).count(), 3);
-        assert!(planned.is_sorted_by_key(|planned| planned.at));
+    fn everything_is_drawn_and_repeats_with_the_seed() {
+        let pinned = of(TWO_FAULTS, 7);
+        assert_eq!(pinned, of(TWO_FAULTS, 7));
+        assert_ne!(pinned, of(TWO_FAULTS, 8));
+        assert_eq!(count(&pinned, FaultKind::PowerCut), 3);
+        assert!(pinned.is_sorted_by_key(|fault| fault.at.0.start));
+        for fault in &pinned {
+            assert_eq!(fault.at.0.start, fault.at.0.end);
+            assert!(fault.chance.is_none() && fault.times.is_none() && fault.name.is_some());
+        }
     }
 
     #[test]
-    fn an_aimed_fault_waits_for_its_promise_and_its_end_does_not() {
+    fn a_pinned_scenario_is_a_scenario_and_pins_to_itself() {
+        let scenario = pinned(&parsed(TWO_FAULTS), Seed(7));
+        let written = scenario.to_toml().unwrap();
+        let read = Scenario::parse("pinned.toml", &written).unwrap();
+        assert_eq!(read, scenario);
+        assert_eq!(pin(&read, Seed(7)), scenario.fault);
+    }
+
+    #[test]
+    fn an_aimed_fault_waits_for_its_promise() {
         let aimed = TWO_FAULTS.replace("times = 3", "after = \"delivery\"");
-        let planned = of(&aimed, 7);
-        let waits =
-            |p: &&Planned| matches!(p.after, Some((Promise::Delivery, aim)) if aim < AIM.end);
-        let waiting: Vec<_> = planned.iter().filter(waits).collect();
-        assert_eq!(waiting.len(), 1);
-        assert_eq!(waiting[0].action, Action::PowerCut("n1".to_owned()));
+        let pinned = of(&aimed, 7);
+        let waits: Vec<_> = pinned.iter().filter(|fault| fault.after.is_some()).collect();
+        assert_eq!(waits.len(), 1);
+        assert_eq!(waits[0].after, Some(Promise::Delivery));
+        assert!(waits[0].aim.as_ref().is_some_and(|aim| aim.0.start < AIM.end));
     }
 
     #[test]
-    fn dropping_the_second_fault_leaves_the_first_where_it_was() {
-        let one = TWO_FAULTS.split("[[fault]]").take(2).collect::<Vec<_>>().join("[[fault]]");
-        let power = |planned: Vec<Planned>| -> Vec<Planned> {
-            let of_node = |p: &Planned| matches!(&p.action, Action::PowerCut(_) | Action::Start(_));
-            planned.into_iter().filter(of_node).collect()
+    fn dropping_a_fault_leaves_the_others_where_they_were() {
+        let parts: Vec<&str> = TWO_FAULTS.split("[[fault]]").collect();
+        let power = |pinned: Vec<Fault>| -> Vec<Fault> {
+            pinned.into_iter().filter(|fault| fault.kind == FaultKind::PowerCut).collect()
         };
-        assert_eq!(power(of(&one, 7)), power(of(TWO_FAULTS, 7)));
+        let without_second = format!("{}[[fault]]{}", parts[0], parts[1]);
+        assert_eq!(power(of(&without_second, 7)), power(of(TWO_FAULTS, 7)));
+        let swapped = format!("{}[[fault]]{}[[fault]]{}", parts[0], parts[2], parts[1]);
+        assert_eq!(power(of(&swapped, 7)), power(of(TWO_FAULTS, 7)));
     }
 
     #[test]
-    fn a_chance_is_drawn_for_each_seed_and_a_cut_goes_both_ways_unless_told() {
-        let cut = |seed: u64| {
-            let planned = of(TWO_FAULTS, seed);
-            planned.iter().filter(|p| matches!(p.action, Action::Cut(..))).count()
-        };
-        let happened = (0..200).filter(|&seed| cut(seed) == 2).count();
+    fn a_chance_and_a_target_are_drawn_for_each_seed() {
+        let cut = |seed: u64| count(&of(TWO_FAULTS, seed), FaultKind::Cut);
+        let happened = (0..200).filter(|&seed| cut(seed) == 1).count();
         assert!((70..130).contains(&happened), "{happened} of 200 at 1 in 2");
-        assert!((0..200).all(|seed| matches!(cut(seed), 0 | 2)));
-        let one_way = TWO_FAULTS.replace("chance = 0.5", "both = false");
-        let planned = of(&one_way, 1);
-        assert_eq!(planned.iter().filter(|p| matches!(p.action, Action::Mend(..))).count(), 1);
+        let any =
+            format!("{TWO_FAULTS}\n[[fault]]\nkind = \"reboot\"\ndevice = \"any\"\nat = \"1s\"");
+        let struck = |seed: u64| of(&any, seed)[0].device.clone().unwrap();
+        let all: std::collections::BTreeSet<String> = (0..200).map(struck).collect();
+        assert!(all.len() > 15, "{all:?}");
+        assert!(all.iter().all(|name| name.starts_with("dev")));
     }
 }

@@ -1,6 +1,7 @@
 //! The tree keeps its own rules: file headers, sizes, scenario headers, sources of invariants,
-//! every folder named in the README, and floors that reach no runtime.
+//! every folder named in the README, floors that reach no runtime, and no planted bug in a release.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,11 +9,13 @@ use std::process::Command;
 const LINES_MAX: usize = 600;
 const COLUMNS_MAX: usize = 100;
 /// Floors 0-5: nothing here may reach a runtime or a socket.
-const RUNTIME_FREE: [&str; 9] =
-    ["clock", "lorawan", "mqtt", "gateway", "mac", "store", "radio", "node", "host"];
+const RUNTIME_FREE: [&str; 10] =
+    ["clock", "sabotage", "lorawan", "mqtt", "gateway", "mac", "store", "radio", "node", "host"];
 /// Floors 0-4: nothing here may reach randomness either.
-const DICE_FREE: [&str; 8] =
-    ["clock", "lorawan", "mqtt", "gateway", "mac", "store", "radio", "node"];
+const DICE_FREE: [&str; 9] =
+    ["clock", "sabotage", "lorawan", "mqtt", "gateway", "mac", "store", "radio", "node"];
+/// Places of one planted bug, at most: one is the rule.
+const PLACES_MAX: usize = 2;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the root").to_owned()
@@ -162,4 +165,86 @@ fn the_floors_below_the_host_reach_no_dice() {
         assert!(!reaches(floor, "getrandom"), "{floor} reaches getrandom");
     }
     assert!(reaches("server", "tokio"), "the check itself must be able to see a dependency");
+}
+
+/// The bugs of `src/sabotage`: variant and name, out of the lines of its table.
+fn bugs() -> BTreeMap<String, String> {
+    let table = fs::read_to_string(root().join("src/sabotage/lib.rs")).expect("the table");
+    let row = |line: &str| {
+        let (variant, rest) = line.trim().split_once(": \"")?;
+        let (name, rest) = rest.split_once("\", [")?;
+        rest.ends_with(';').then(|| (variant.to_owned(), name.to_owned()))
+    };
+    let bugs: BTreeMap<_, _> = table.lines().filter_map(row).collect();
+    assert!(bugs.len() > 20, "the table is read: {bugs:?}");
+    bugs
+}
+
+/// Whether the packages that these arguments choose are built with the planted bugs.
+fn builds_bugs(arguments: &[&str]) -> bool {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "-e", "features"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo tree runs");
+    let tree = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    tree.contains("sabotage feature \"sabotage\"")
+}
+
+#[test]
+fn no_release_is_built_with_a_planted_bug() {
+    assert!(!builds_bugs(&[]), "all default members together, whose features cargo unites");
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    let (_, members) = manifest.split_once("default-members = [").expect("default members");
+    let (members, _) = members.split_once(']').expect("the end of a list");
+    for path in members.split('"').filter(|part| part.starts_with(char::is_alphabetic)) {
+        let package = path.rsplit('/').next().expect("a name");
+        assert!(!builds_bugs(&["-p", package]), "{package}");
+    }
+    assert!(builds_bugs(&["-p", "sim", "--target", "all"]), "the check itself must see them");
+}
+
+#[test]
+fn the_binary_knows_no_bug_by_name() {
+    let binary = fs::read(env!("CARGO_BIN_EXE_tern-under-test")).expect("the tests' binary");
+    let holds = |text: &str| binary.windows(text.len()).any(|bytes| bytes == text.as_bytes());
+    assert!(holds("fcnt-down:"), "the check itself must be able to find a text");
+    // They stand in one table: all of them or none.
+    for name in bugs().values().filter(|name| name.len() > 12).take(3) {
+        assert!(!holds(name), "{name}");
+    }
+}
+
+#[test]
+fn each_planted_bug_has_its_place_in_plain_code() {
+    let bugs = bugs();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    check("*.rs", |file, text| {
+        if ["src/sabotage/", "sim/planted/", "tests/"].iter().any(|dir| file.starts_with(dir)) {
+            return Ok(());
+        }
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let is_test = file.contains("test");
+        for (number, line) in text.lines().enumerate() {
+            let Some((before, rest)) = line.split_once("sabotage::planted(Bug::") else { continue };
+            let variant = rest.split(')').next().unwrap_or_default();
+            let in_code = !is_test && number < code.lines().count();
+            match bugs.get_key_value(variant) {
+                Some((variant, _)) if in_code && !before.contains("//") => {
+                    *places.entry(variant).or_default() += 1;
+                }
+                Some(_) => return Err(format!("line {}: not in plain code", number + 1)),
+                None => return Err(format!("line {}: {variant} is not in the table", number + 1)),
+            }
+        }
+        Ok(())
+    });
+    for variant in bugs.keys() {
+        let found = places.get(variant.as_str()).copied().unwrap_or(0);
+        assert!((1..=PLACES_MAX).contains(&found), "{variant} is planted in {found} places");
+    }
+    let twice = places.values().filter(|count| **count > 1).count();
+    assert!(twice <= 1, "{twice} bugs have more than one place: {places:?}");
 }

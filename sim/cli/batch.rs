@@ -1,237 +1,121 @@
-//! Many runs, each in a fresh process: a range of seeds, one seed twice, planted bugs.
+//! Many seeds of a scenario, as many at a time as there are cores, each in a fresh process.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use sha2::{Digest as _, Sha256};
-
-use super::{Code, complain, say};
-use crate::outside::Bug;
+use super::apart::{self, Extras};
+use super::tally::Tally;
+use super::{Code, complain, meta, say};
 use crate::runtime::held;
 use crate::world::Report;
 
-/// Processes at a time.
-const WORKERS: usize = 2;
 /// Lines of progress for a range of seeds, roughly.
 const PROGRESS_LINES: u64 = 10;
-/// Clock ticks in a second of `/proc/self/stat`.
-const TICKS_PER_S: f64 = 100.0;
 
-/// Runs a seed in a process of its own; returns its whole output and what it said at the end.
-///
-/// Errors: why there is no report.
-fn run_apart(
-    path: &Path,
+/// How a range is run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    /// What each run is given.
+    pub(super) extras: Extras,
+    /// One JSON object a seed instead of lines for people.
+    pub(super) json: bool,
+    /// Go on after a violation.
+    pub(super) keep_going: bool,
+    /// Run every so many-th seed in a second process too, and compare every byte.
+    pub(super) double: Option<u64>,
+    /// Where to write what came of it, for the table of the long runs.
+    pub(super) tally: Option<std::path::PathBuf>,
+}
+
+/// One seed, run; and its twin, compared.
+struct Run {
     seed: u64,
-    bug: Option<Bug>,
-    log: bool,
-) -> Result<(Vec<u8>, Report), String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut command = Command::new(program);
-    command.arg(path).arg("--seed").arg(seed.to_string()).arg("--json");
-    if log {
-        command.args(["--log", "all"]);
-    }
-    if let Some(bug) = bug {
-        command.args(["--bug", bug.name()]);
-    }
-    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
-    let last = output.stdout.trim_ascii_end().rsplit(|&byte| byte == b'\n').next();
-    match last.and_then(|line| serde_json::from_slice(line).ok()) {
-        Some(report) => Ok((output.stdout, report)),
-        None => {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(format!("seed {seed} left no report ({}): {why}", output.status))
-        }
-    }
+    result: Result<Report, String>,
+    /// Where the two differ, for a double run.
+    twin: Option<Result<(), String>>,
 }
 
-/// CPU seconds of all processes that have ended, ours among their parents.
-fn cpu_of_children() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name in brackets may hold spaces; after it, cutime and cstime are the 14th and 15th.
-    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks = after.split_whitespace().skip(13).take(2);
-    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_S
-}
-
-#[derive(Default)]
-struct Tally {
-    done: u64,
-    violated: u64,
-    unmet: u64,
-    without_report: u64,
-    simulated_s: f64,
-    accepted: u64,
-    restarts: u64,
-}
-
-/// Runs a range of seeds, two at a time.
-pub(super) fn seeds(path: &Path, seeds: Range<u64>, bug: Option<Bug>, json: bool) -> Code {
+/// Runs a range of seeds, then says what came of it.
+pub(super) fn seeds(path: &Path, seeds: Range<u64>, options: &Options) -> Code {
     let total = seeds.end - seeds.start;
     // Whoever started us may have had children of his own in this process (cargo has).
-    let before = cpu_of_children();
-    let next = Mutex::new(seeds);
-    let tally = Mutex::new(Tally::default());
+    let before = apart::cpu_of_children();
+    let waiting: Mutex<VecDeque<u64>> = Mutex::new(seeds.clone().collect());
+    let tally = Mutex::new(Tally::new(path, seeds));
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..apart::workers() {
             scope.spawn(|| {
-                while let Some(seed) = held(&next).next() {
-                    let result = run_apart(path, seed, bug, false);
+                while let Some(seed) = next(&waiting) {
+                    let run = run_one(path, seed, options);
                     let mut tally = held(&tally);
-                    let stop = count(&mut tally, seed, total, &result, json);
-                    if stop {
-                        let mut rest = held(&next);
-                        rest.start = rest.end;
+                    if !count(&mut tally, run, total, options) {
+                        held(&waiting).clear();
                     }
                 }
             });
         }
     });
-    let tally = held(&tally);
-    if tally.without_report > 0 {
+    let mut tally = held(&tally);
+    tally.cpu_s = apart::cpu_of_children() - before;
+    if let Some(file) = &options.tally
+        && let Err(error) = tally.write(file)
+    {
+        complain(&format!("{}: {error}", file.display()));
         return Code::Unusable;
     }
-    let cpu = cpu_of_children() - before;
-    if !json {
-        say(&format!(
-            "{:.0} s simulated in {cpu:.1} CPU s ({:.0} per CPU s); {} uplinks accepted, \
-             {} restarts",
-            tally.simulated_s,
-            tally.simulated_s / cpu.max(0.01),
-            tally.accepted,
-            tally.restarts
-        ));
+    if !options.json {
+        say(&tally.speed());
     }
-    let rest = if tally.unmet > 0 { format!(", {} not met", tally.unmet) } else { String::new() };
-    say(&format!("{} seeds: {} violations{rest}", tally.done, tally.violated));
-    match (tally.violated, tally.unmet) {
-        (0, 0) => Code::Fine,
-        (0, _) => Code::Unmet,
-        (_, _) => Code::Violated,
+    say(&tally.verdict());
+    tally.code()
+}
+
+fn next(waiting: &Mutex<VecDeque<u64>>) -> Option<u64> {
+    held(waiting).pop_front()
+}
+
+fn run_one(path: &Path, seed: u64, options: &Options) -> Run {
+    let doubled = options.double.is_some_and(|every| seed.is_multiple_of(every.max(1)));
+    if !doubled {
+        let result = apart::run(path, seed, &options.extras).map(|(_, report)| report);
+        return Run { seed, result, twin: None };
+    }
+    match meta::compare(path, seed, &options.extras) {
+        Ok((report, twin)) => Run { seed, result: Ok(report), twin: Some(twin) },
+        Err(why) => Run { seed, result: Err(why), twin: None },
     }
 }
 
-/// Counts a run and says what is worth saying; true if going on is useless.
-fn count(
-    tally: &mut Tally,
-    seed: u64,
-    total: u64,
-    result: &Result<(Vec<u8>, Report), String>,
-    json: bool,
-) -> bool {
-    let report = match result {
-        Ok((_, report)) => report,
+/// Counts a run and says what is worth saying; false if going on is useless.
+fn count(tally: &mut Tally, run: Run, total: u64, options: &Options) -> bool {
+    let report = match run.result {
+        Ok(report) => report,
         Err(why) => {
-            complain(why);
-            tally.without_report += 1;
-            return true;
-        }
-    };
-    tally.done += 1;
-    tally.simulated_s += report.simulated_s;
-    tally.accepted += u64::from(report.counts.accepted);
-    tally.restarts += u64::from(report.counts.restarts);
-    tally.violated += u64::from(report.exit_code() == 2);
-    tally.unmet += u64::from(report.exit_code() == 3);
-    if json {
-        say(&serde_json::to_string(report).unwrap_or_default());
-        return false;
-    }
-    for text in report.violations.iter().map(|(_, text)| text).chain(&report.unmet) {
-        say(&format!("seed {seed}: {text}"));
-    }
-    if tally.done.is_multiple_of((total / PROGRESS_LINES).max(1)) {
-        say(&format!("  {} of {total} seeds", tally.done));
-    }
-    false
-}
-
-/// Runs a seed in two processes and compares every byte they write.
-pub(super) fn meta(path: &Path, seed: u64) -> Code {
-    let (first, second) = std::thread::scope(|scope| {
-        let first = scope.spawn(|| run_apart(path, seed, None, true));
-        let second = run_apart(path, seed, None, true);
-        (first.join().unwrap_or_else(|_| Err("the first run panicked".to_owned())), second)
-    });
-    let ((first, report), (second, other)) = match (first, second) {
-        (Ok(first), Ok(second)) => (first, second),
-        (Err(why), _) | (_, Err(why)) => {
             complain(&why);
-            return Code::Unusable;
+            tally.without_report.push(run.seed);
+            return options.keep_going;
         }
     };
-    let hash = |bytes: &[u8]| -> String {
-        Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-    };
-    if first == second && report.digest == other.digest {
-        say(&format!(
-            "seed {seed} in two processes: {} lines, byte-identical ({}); trace {}",
-            report.events,
-            hash(&first),
-            &report.digest[..16.min(report.digest.len())]
-        ));
-        return Code::Fine;
-    }
-    let lines = |bytes: &[u8]| -> Vec<String> {
-        String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
-    };
-    let (first, second) = (lines(&first), lines(&second));
-    let differs = first.iter().zip(&second).position(|(a, b)| a != b);
-    let place = differs.unwrap_or_else(|| first.len().min(second.len()));
-    say(&format!("S23 violated: seed {seed} in two processes differs at line {}", place + 1));
-    for lines in [&first, &second] {
-        say(&format!("  {}", lines.get(place).map_or("(nothing)", String::as_str)));
-    }
-    Code::Violated
-}
-
-/// Plants each bug until every checker that must notice it has, and prints a table.
-pub(super) fn sabotage(path: &Path, tries: u64) -> Code {
-    if Bug::ALL.is_empty() {
-        complain("this simulator was built without the feature `sabotage`");
-        return Code::Unusable;
-    }
-    say(&format!("{:<20} {:<8} seeds needed", "bug", "checker"));
-    let mut code = Code::Fine;
-    for &bug in Bug::ALL {
-        let found = match catch(path, bug, tries) {
-            Ok(found) => found,
-            Err(why) => {
-                complain(&why);
-                return Code::Unusable;
-            }
-        };
-        for checker in bug.catchers() {
-            let seeds = match found.get(*checker) {
-                Some(seeds) => seeds.to_string(),
-                None => {
-                    code = Code::Violated;
-                    format!("NOT CAUGHT in {tries}")
-                }
-            };
-            say(&format!("{:<20} {checker:<8} {seeds}", bug.name()));
+    let differs = matches!(run.twin, Some(Err(_)));
+    if let Some(twin) = run.twin {
+        tally.doubles += 1;
+        if let Err(why) = twin {
+            tally.differ.push(run.seed);
+            say(&why);
         }
     }
-    code
-}
-
-/// How many seeds each checker needed, of those that said anything.
-///
-/// Errors: a run that left no report.
-fn catch(path: &Path, bug: Bug, tries: u64) -> Result<BTreeMap<String, u64>, String> {
-    let mut found = BTreeMap::new();
-    for seed in 0..tries {
-        let (_, report) = run_apart(path, seed, Some(bug), false)?;
-        for (checker, _) in report.violations {
-            found.entry(checker).or_insert(seed + 1);
+    tally.take(&report);
+    if options.json {
+        say(&serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        for text in report.violations.iter().map(|(_, text)| text).chain(&report.unmet) {
+            say(&format!("seed {}: {text}", run.seed));
         }
-        if bug.catchers().iter().all(|checker| found.contains_key(*checker)) {
-            break;
+        if tally.done.is_multiple_of((total / PROGRESS_LINES).max(1)) {
+            complain(&format!("  {} of {total} seeds", tally.done));
         }
     }
-    Ok(found)
+    options.keep_going || (report.exit_code() == 0 && !differs)
 }

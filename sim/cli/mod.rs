@@ -9,22 +9,26 @@
 //!
 //! One seed is one fresh process: whatever a library keeps in a static starts anew.
 
+mod apart;
 mod batch;
+mod bench;
+mod load;
+mod meta;
 mod once;
+mod sabotage;
+mod shrink;
+mod tally;
 
 use std::io::{self, Write as _};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::sabotage::Bug;
 use clap::{Args, Parser, Subcommand};
 
-use crate::outside::Bug;
-
-/// The scenario that `sabotage` uses.
-const SABOTAGED: &str = "scenarios/first_light.toml";
-/// Seeds that a planted bug may take until it is caught.
-const SABOTAGE_TRIES: u64 = 20;
+use crate::marks::Mark;
+use apart::Extras;
 
 /// Runs whole nodes on a simulated machine room; every failure replays from its seed.
 #[derive(Debug, Parser)]
@@ -46,14 +50,45 @@ enum Verb {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
-    /// Plant each known bug and demand that its checker catches it.
-    Sabotage {
+    /// Plant each known bug and demand that its checkers catch it.
+    Sabotage(sabotage::Ask),
+    /// Run the one that must fail: does the simulator see at all?
+    Canary,
+    /// Take away from a failing run whatever it does not need, and write what is left as a scenario.
+    Shrink {
         /// The scenario file.
-        #[arg(default_value = SABOTAGED)]
         scenario: PathBuf,
-        /// Seeds to try for each bug.
-        #[arg(long, default_value_t = SABOTAGE_TRIES, value_parser = tries_range())]
-        tries: u64,
+        /// The seed that fails.
+        #[arg(long)]
+        seed: u64,
+        /// Plant a bug, by the name that `sabotage` shows.
+        #[arg(long, value_name = "NAME", value_parser = parse_bug)]
+        bug: Option<Bug>,
+        /// Where to write; beside the scenario without it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Measure simulated seconds and messages per CPU second, for three named profiles.
+    Bench {
+        /// Runs of each; the median is shown.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        runs: u32,
+    },
+    /// List the marks that long runs must hit.
+    Marks,
+    /// Run the seeds that scenarios name themselves.
+    Pinned {
+        /// The scenario files.
+        #[arg(required = true)]
+        scenarios: Vec<PathBuf>,
+    },
+    /// Print one table over the tallies in a folder.
+    Table {
+        /// Where `--tally` wrote them.
+        folder: PathBuf,
+        /// How often each kind of fault must have struck; and each mark must have been hit.
+        #[arg(long, default_value_t = 0)]
+        each: u64,
     },
 }
 
@@ -64,15 +99,29 @@ struct Run {
     /// The seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Many seeds, each in a process of its own: FIRST..END, END not included.
-    #[arg(long, value_name = "FIRST..END", conflicts_with = "seed", value_parser = parse_seeds)]
+    /// Many seeds, each in a process of its own: FIRST..END, END not included. Stops at the first
+    /// that fails.
+    #[arg(long, value_name = "FIRST..END", conflicts_with_all = ["seed", "log", "html"],
+          value_parser = parse_seeds)]
     seeds: Option<Range<u64>>,
+    /// With --seeds: go on after a seed that fails.
+    #[arg(long, requires = "seeds")]
+    keep_going: bool,
+    /// With --seeds: run every N-th seed in a second process too, and compare every byte.
+    #[arg(long, value_name = "N", requires = "seeds")]
+    double: Option<u64>,
+    /// With --seeds: write what came of it to a file, for `table`.
+    #[arg(long, value_name = "FILE", requires = "seeds")]
+    tally: Option<PathBuf>,
     /// Machine-readable: one JSON object a line, the report last.
     #[arg(long)]
     json: bool,
     /// Show what happens, of these lanes (n1,gw2,dev3,app1,oper,audit,world) or of `all`.
     #[arg(long, value_name = "LANES")]
     log: Option<String>,
+    /// Draw the run as one self-contained web page.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Plant a bug, by the name that `sabotage` shows.
     #[arg(long, value_name = "NAME", value_parser = parse_bug)]
     bug: Option<Bug>,
@@ -85,10 +134,6 @@ enum SeedsError {
     Form,
     #[error("no seed lies in {0}..{1}: the second must be larger")]
     Empty(u64, u64),
-}
-
-fn tries_range() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=10_000)
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, SeedsError> {
@@ -118,6 +163,19 @@ enum Code {
     Unusable = 4,
 }
 
+impl Code {
+    /// The one that says more.
+    fn worse(self, other: Self) -> Self {
+        let weight = |code: Self| match code {
+            Self::Fine => 0,
+            Self::Unmet => 1,
+            Self::Violated => 2,
+            Self::Unusable => 3,
+        };
+        if weight(other) > weight(self) { other } else { self }
+    }
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let code = match Cli::try_parse() {
@@ -133,20 +191,69 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Code {
     match cli.verb {
-        Some(Verb::Meta { scenario, seed }) => batch::meta(&scenario, seed),
-        Some(Verb::Sabotage { scenario, tries }) => batch::sabotage(&scenario, tries),
-        None => {
-            let run = cli.run;
-            let Some(scenario) = run.scenario else {
-                complain("which scenario? For example: cargo sim scenarios/first_light.toml");
-                return Code::Unusable;
-            };
-            match run.seeds {
-                Some(seeds) => batch::seeds(&scenario, seeds, run.bug, run.json),
-                None => once::run(&scenario, run.seed, run.bug, run.json, run.log.as_deref()),
+        Some(Verb::Meta { scenario, seed }) => meta::meta(&scenario, seed, &Extras::default()),
+        Some(Verb::Sabotage(ask)) => sabotage::run(&ask),
+        Some(Verb::Canary) => sabotage::canary(),
+        Some(Verb::Shrink { scenario, seed, bug, out }) => {
+            shrink::run(&shrink::Ask { scenario, seed, bug, out })
+        }
+        Some(Verb::Bench { runs }) => bench::run(runs),
+        Some(Verb::Marks) => {
+            for mark in Mark::ALL {
+                say(&format!("{:<26} {}", mark.name(), mark.told()));
             }
+            Code::Fine
+        }
+        Some(Verb::Pinned { scenarios }) => pinned(&scenarios),
+        Some(Verb::Table { folder, each }) => tally::table(&folder, each),
+        None => simulate(cli.run),
+    }
+}
+
+fn simulate(run: Run) -> Code {
+    let Some(scenario) = run.scenario else {
+        complain("which scenario? For example: cargo sim scenarios/first_light.toml");
+        return Code::Unusable;
+    };
+    if let Some(seeds) = run.seeds {
+        // A file that cannot be read is told once, not by every process.
+        if let Err(why) = load::load(&scenario) {
+            complain(&why);
+            return Code::Unusable;
+        }
+        let options = batch::Options {
+            extras: Extras { bug: run.bug.map(|bug| bug.name().to_owned()), log: false },
+            json: run.json,
+            keep_going: run.keep_going,
+            double: run.double,
+            tally: run.tally,
+        };
+        return batch::seeds(&scenario, seeds, &options);
+    }
+    let wanted = once::Wanted { json: run.json, log: run.log, html: run.html };
+    once::run(&scenario, run.seed, run.bug, &wanted)
+}
+
+/// The seeds that scenarios name themselves: each once showed a fault that is fixed.
+fn pinned(scenarios: &[PathBuf]) -> Code {
+    let mut worst = Code::Fine;
+    for path in scenarios {
+        let seeds = match load::load(path) {
+            Ok(scenario) => scenario.seeds,
+            Err(why) => {
+                complain(&why);
+                return Code::Unusable;
+            }
+        };
+        for seed in seeds {
+            let code = batch::seeds(path, seed..seed.saturating_add(1), &batch::Options::default());
+            if code != Code::Fine {
+                say(&format!("{}: the pinned seed {seed} fails", path.display()));
+            }
+            worst = worst.worse(code);
         }
     }
+    worst
 }
 
 /// A line for people or programs. A closed pipe ends nothing: the exit code still counts.

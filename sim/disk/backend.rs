@@ -5,7 +5,7 @@ use std::io;
 use redb::StorageBackend;
 
 use super::Disk;
-use super::platter::Inode;
+use super::surface::Inode;
 use crate::runtime::held;
 
 /// An open file. It is refused everything once its machine has died.
@@ -29,7 +29,11 @@ impl DiskFile {
     pub(super) fn put(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.with(|state| {
             state.room_for(self.file, offset + bytes.len() as u64)?;
+            if let Some(tap) = &mut state.tap.0 {
+                tap(bytes);
+            }
             state.platter.write(self.file, offset, bytes);
+            state.written();
             Ok(())
         })
     }
@@ -42,23 +46,24 @@ impl DiskFile {
 
 impl StorageBackend for DiskFile {
     fn len(&self) -> io::Result<u64> {
-        self.with(|state| Ok(state.platter.read(self.file).len() as u64))
+        self.with(|state| Ok(state.platter.len(self.file)))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.with(|state| {
-            let content = state.platter.read(self.file);
-            let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            let end = start.saturating_add(out.len());
-            out.copy_from_slice(content.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+            let bytes = state.platter.read(self.file, offset, Some(out.len()));
+            out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
             Ok(())
         })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(|state| {
-            state.room_for(self.file, len)?;
+            if len > state.platter.len(self.file) {
+                state.room_for(self.file, len)?;
+            }
             state.platter.set_len(self.file, len);
+            state.written();
             Ok(())
         })
     }

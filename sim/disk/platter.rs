@@ -5,21 +5,39 @@
 //! cut picks a moment in the journal: fsyncs before it have happened, later changes have not, and
 //! of the changes no fsync covers any subset survives, torn at sector boundaries.
 //!
-//! Names live in the folder, and have an fsync of their own, as in POSIX. Pure: no time, no tasks.
+//! Names live in the folder, and have an fsync of their own, as in POSIX. Pure: no tasks, and time
+//! comes in as `now`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
 
+use super::age::{Ages, sectors};
+use super::surface::{Inode, Surface, index};
 use crate::dice::Dice;
 
 /// What a disk writes wholly or not at all.
 pub const SECTOR_LEN: u64 = 512;
 
-/// A file, whatever it is called.
-pub(super) type Inode = u64;
+/// A write on its way to the disk.
+#[derive(Clone, Debug)]
+struct Write {
+    file: Inode,
+    offset: u64,
+    bytes: Vec<u8>,
+    /// Where the disk puts it instead.
+    astray: Option<u64>,
+}
+
+impl Write {
+    fn lands_at(&self) -> u64 {
+        self.astray.unwrap_or(self.offset)
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Op {
-    Write { file: Inode, offset: u64, bytes: Vec<u8> },
+    Write(Write),
     SetLen { file: Inode, len: u64 },
     Sync { file: Inode },
     Link { name: String, file: Inode },
@@ -28,61 +46,28 @@ enum Op {
     SyncFolder,
 }
 
+/// What becomes of a write that no fsync covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Lost,
+    Whole,
+    Torn,
+}
+
+impl Fate {
+    const fn of(number: u64) -> Self {
+        match number {
+            0 => Self::Lost,
+            1 => Self::Whole,
+            _ => Self::Torn,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     number: u64,
     op: Op,
-}
-
-/// The bytes and the names, in one state.
-#[derive(Clone, Debug, Default)]
-struct Surface {
-    files: BTreeMap<Inode, Vec<u8>>,
-    names: BTreeMap<String, Inode>,
-}
-
-impl Surface {
-    fn apply(&mut self, op: &Op) {
-        match op {
-            Op::Write { file, offset, bytes } => self.write(*file, *offset, bytes),
-            Op::SetLen { file, len } => {
-                self.files.entry(*file).or_default().resize(index(*len), 0);
-            }
-            Op::Link { name, file } => {
-                self.files.entry(*file).or_default();
-                self.names.insert(name.clone(), *file);
-            }
-            Op::Rename { from, to } => {
-                if let Some(file) = self.names.remove(from) {
-                    self.names.insert(to.clone(), file);
-                }
-            }
-            Op::Unlink { name } => {
-                self.names.remove(name);
-            }
-            Op::Sync { .. } | Op::SyncFolder => {}
-        }
-    }
-
-    fn write(&mut self, file: Inode, offset: u64, bytes: &[u8]) {
-        let content = self.files.entry(file).or_default();
-        let (start, end) = (index(offset), index(offset) + bytes.len());
-        if content.len() < end {
-            content.resize(end, 0);
-        }
-        content[start..end].copy_from_slice(bytes);
-    }
-
-    /// Forgets files without a name.
-    fn sweep(&mut self) {
-        let named: Vec<Inode> = self.names.values().copied().collect();
-        self.files.retain(|file, _| named.contains(file));
-    }
-}
-
-/// Sizes of simulated files fit the machine that simulates them.
-fn index(offset: u64) -> usize {
-    usize::try_from(offset).expect("a simulated file fits into memory")
 }
 
 /// A disk's durable content at some moment.
@@ -104,6 +89,14 @@ pub struct Tally {
     pub lost: u64,
     /// Writes of which a power cut left a part.
     pub torn: u64,
+    /// Writes and growths refused because the disk was full.
+    pub refused: u64,
+    /// Bits that have turned in durable data.
+    pub rotted: u64,
+    /// Bytes with a turned bit that the machine has read; one read twice counts twice.
+    pub rotten_read: u64,
+    /// Writes that have become durable at a wrong place.
+    pub misdirected: u64,
 }
 
 /// The disk's content; see the module.
@@ -111,17 +104,40 @@ pub struct Tally {
 pub(super) struct Platter {
     cache: Surface,
     durable: Surface,
+    ages: Ages,
     journal: Vec<Entry>,
     numbers: u64,
     inodes: Inode,
+    /// The draw that says where the next write of a sector or more goes astray.
+    stray: Option<u64>,
     pub(super) tally: Tally,
 }
 
 impl Platter {
     fn record(&mut self, op: Op) {
-        self.cache.apply(&op);
+        match &op {
+            Op::Write(write) => {
+                self.cache.file(write.file).write(index(write.offset), &write.bytes);
+            }
+            Op::SetLen { file, len } => self.cache.file(*file).set_len(index(*len)),
+            Op::Link { .. } | Op::Rename { .. } | Op::Unlink { .. } => name(&mut self.cache, &op),
+            Op::Sync { .. } | Op::SyncFolder => {}
+        }
         self.numbers += 1;
         self.journal.push(Entry { number: self.numbers, op });
+    }
+
+    /// Makes a change durable, wholly.
+    fn apply(&mut self, now: Duration, op: &Op) {
+        match op {
+            Op::Write(write) => self.land_all(now, write),
+            Op::SetLen { file, len } => {
+                self.durable.file(*file).set_len(index(*len));
+                self.ages.cut_off(*file, index(len.div_ceil(SECTOR_LEN)));
+            }
+            Op::Link { .. } | Op::Rename { .. } | Op::Unlink { .. } => name(&mut self.durable, op),
+            Op::Sync { .. } | Op::SyncFolder => {}
+        }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Inode> {
@@ -143,14 +159,27 @@ impl Platter {
         self.record(Op::Unlink { name: name.to_owned() });
     }
 
-    pub(super) fn read(&self, file: Inode) -> &[u8] {
-        self.cache.files.get(&file).map_or(&[], Vec::as_slice)
+    pub(super) fn len(&self, file: Inode) -> u64 {
+        self.cache.files.get(&file).map_or(0, |content| content.bytes().len() as u64)
+    }
+
+    /// The bytes of a file from `offset` on, `len` of them or all; `None` beyond its end.
+    pub(super) fn read(&mut self, file: Inode, offset: u64, len: Option<usize>) -> Option<&[u8]> {
+        let Some(content) = self.cache.files.get(&file) else {
+            return (offset == 0 && len.unwrap_or(0) == 0).then_some(&[]);
+        };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = len.map_or(content.bytes().len(), |len| start.saturating_add(len));
+        let bytes = content.bytes().get(start..end)?;
+        self.tally.rotten_read += content.rotten(start..end);
+        Some(bytes)
     }
 
     pub(super) fn write(&mut self, file: Inode, offset: u64, bytes: &[u8]) {
         self.tally.writes += 1;
         self.tally.bytes += bytes.len() as u64;
-        self.record(Op::Write { file, offset, bytes: bytes.to_vec() });
+        let astray = self.lead_astray(file, offset, bytes.len() as u64);
+        self.record(Op::Write(Write { file, offset, bytes: bytes.to_vec(), astray }));
     }
 
     pub(super) fn set_len(&mut self, file: Inode, len: u64) {
@@ -167,23 +196,43 @@ impl Platter {
         self.record(Op::SyncFolder);
     }
 
+    /// The next write that has another place to go to goes there; see [`super::Disk`].
+    pub(super) fn misdirect(&mut self, dice: &mut Dice) {
+        self.stray = Some(dice.draw());
+    }
+
+    /// The sector at which a write lands that should land at `offset`, if it goes astray.
+    fn lead_astray(&mut self, file: Inode, offset: u64, len: u64) -> Option<u64> {
+        let draw = self.stray.filter(|_| len >= SECTOR_LEN)?;
+        let room = self.len(file).checked_sub(len)?;
+        let places = room / SECTOR_LEN + 1;
+        let own = offset.is_multiple_of(SECTOR_LEN).then_some(offset / SECTOR_LEN);
+        let own = own.filter(|&own| own < places);
+        let others = places - u64::from(own.is_some());
+        let place = u64::try_from((u128::from(draw) * u128::from(others)) >> 64).ok()?;
+        if others == 0 {
+            return None;
+        }
+        self.stray = None;
+        Some((place + u64::from(own.is_some_and(|own| place >= own))) * SECTOR_LEN)
+    }
+
     /// An fsync of the file has failed. What it should have covered was written wholly, in part or
     /// not at all just then, as the dice say; the cache shows all of it, is clean for the kernel,
     /// and will not be written again unless somebody writes the same place anew.
-    pub(super) fn orphan(&mut self, file: Inode, dice: &mut Dice) {
+    pub(super) fn orphan(&mut self, file: Inode, now: Duration, dice: &mut Dice) {
         for entry in std::mem::take(&mut self.journal) {
             match &entry.op {
-                Op::Write { file: of, offset, bytes } if *of == file => match dice.below(3) {
-                    0 => self.tally.lost += 1,
-                    1 => self.durable.write(file, *offset, bytes),
-                    _ => self.tear(dice, file, *offset, bytes),
-                },
+                Op::Write(write) if write.file == file => {
+                    let fate = Fate::of(dice.below(3));
+                    self.suffer(now, write, fate, dice);
+                }
                 Op::SetLen { file: of, .. } if *of == file => {
                     if dice.chance(0.5) {
-                        self.durable.apply(&entry.op);
+                        self.apply(now, &entry.op);
                     }
                 }
-                Op::Write { .. }
+                Op::Write(_)
                 | Op::SetLen { .. }
                 | Op::Sync { .. }
                 | Op::Link { .. }
@@ -196,21 +245,88 @@ impl Platter {
 
     /// Bytes in all files.
     pub(super) fn used(&self) -> u64 {
-        let names = &self.cache.names;
-        let len = |file: &Inode| self.cache.files.get(file).map_or(0, |bytes| bytes.len() as u64);
-        names.values().map(len).sum()
+        self.cache.names.values().map(|&file| self.len(file)).sum()
     }
 
     /// What is durable now.
     pub(super) fn image(&self) -> Image {
-        Image(self.durable.clone())
+        Image(self.durable.copy())
     }
 
     /// Puts an image in the place of everything.
-    pub(super) fn restore(&mut self, image: &Image) {
+    pub(super) fn restore(&mut self, image: &Image, now: Duration) {
         self.journal.clear();
+        self.stray = None;
         self.durable = image.0.clone();
         self.cache = image.0.clone();
+        self.ages.stamp_all(&self.durable, now);
+        // The image may come from another disk: its files keep their numbers, new ones get others.
+        let last = image.0.files.keys().next_back().copied();
+        self.inodes = self.inodes.max(last.unwrap_or(0));
+    }
+
+    /// Forgets everything.
+    pub(super) fn wipe(&mut self) {
+        self.restore(&Image(Surface::default()), Duration::ZERO);
+    }
+
+    /// Turns up to `bits` bits of sectors that have been durable, and left alone, for longer than
+    /// `older_than`; returns how many. Draws twice per bit asked for.
+    pub(super) fn rot(
+        &mut self,
+        bits: u32,
+        older_than: Duration,
+        now: Duration,
+        dice: &mut Dice,
+    ) -> u32 {
+        let old = self.old_sectors(now, older_than);
+        let mut turned = 0;
+        for _ in 0..bits {
+            let (which, bit) = (dice.draw(), dice.draw());
+            let scaled = |draw: u64, end: usize| {
+                usize::try_from((u128::from(draw) * end as u128) >> 64).unwrap_or(0)
+            };
+            let Some(&(file, sector)) = old.get(scaled(which, old.len())) else { continue };
+            let start = sector * index(SECTOR_LEN);
+            let content = self.durable.file(file);
+            let len = content.bytes().len().saturating_sub(start).min(index(SECTOR_LEN));
+            let bit = scaled(bit, len * 8);
+            let (place, mask) = (start + bit / 8, 1 << (bit % 8));
+            if content.turn(place, mask) {
+                self.cache.file(file).turn(place, mask);
+                turned += 1;
+            }
+        }
+        self.tally.rotted += u64::from(turned);
+        turned
+    }
+
+    /// Sectors of named files that hold what they held `older_than` ago, and are to hold it on.
+    fn old_sectors(&self, now: Duration, older_than: Duration) -> Vec<(Inode, usize)> {
+        let mut dirty = BTreeSet::new();
+        for entry in &self.journal {
+            if let Op::Write(write) = &entry.op {
+                for start in [Some(write.offset), write.astray].into_iter().flatten() {
+                    let touched = sectors(start, write.bytes.len());
+                    dirty.extend(touched.map(|sector| (write.file, sector)));
+                }
+            }
+        }
+        let named: BTreeSet<Inode> = self.durable.names.values().copied().collect();
+        let named = named.into_iter().filter(|file| self.cache.files.contains_key(file));
+        named
+            .flat_map(|file| {
+                let old = self.ages.old(file, now, older_than);
+                old.map(move |sector| (file, sector))
+            })
+            .filter(|place| !dirty.contains(place))
+            .collect()
+    }
+
+    /// Turns back every bit that has turned and was not written since; returns how many.
+    pub(super) fn scrub(&mut self) -> u64 {
+        self.cache.heal();
+        self.durable.heal()
     }
 
     /// The place in the journal up to which a [`Self::settle`] asked for now would go.
@@ -219,25 +335,28 @@ impl Platter {
     }
 
     /// The fsyncs up to `mark` have had their time.
-    pub(super) fn settle(&mut self, mark: u64) {
+    pub(super) fn settle(&mut self, mark: u64, now: Duration) {
         let end = self.journal.partition_point(|entry| entry.number <= mark);
+        if end == 0 {
+            return;
+        }
         let rest = self.journal.split_off(end);
-        let open = self.settle_all(end);
+        let open = self.settle_all(now);
         self.journal = open;
         self.journal.extend(rest);
     }
 
-    /// Takes `end` entries out; makes durable what their fsyncs cover, returns what they do not.
-    fn settle_all(&mut self, end: usize) -> Vec<Entry> {
+    /// Takes all entries out; makes durable what their fsyncs cover, returns what they do not.
+    fn settle_all(&mut self, now: Duration) -> Vec<Entry> {
         let mut synced: BTreeMap<Inode, usize> = BTreeMap::new();
         let mut folder = 0;
-        for (place, entry) in self.journal[..end].iter().enumerate() {
+        for (place, entry) in self.journal.iter().enumerate() {
             match entry.op {
                 Op::Sync { file } => {
                     synced.insert(file, place);
                 }
                 Op::SyncFolder => folder = place,
-                Op::Write { .. }
+                Op::Write(_)
                 | Op::SetLen { .. }
                 | Op::Link { .. }
                 | Op::Rename { .. }
@@ -245,16 +364,16 @@ impl Platter {
             }
         }
         let mut open = Vec::new();
-        for (place, entry) in self.journal.drain(..end).enumerate() {
+        for (place, entry) in std::mem::take(&mut self.journal).into_iter().enumerate() {
             let covered = match &entry.op {
-                Op::Write { file, .. } | Op::SetLen { file, .. } => {
+                Op::Write(Write { file, .. }) | Op::SetLen { file, .. } => {
                     synced.get(file).is_some_and(|&sync| place < sync)
                 }
                 Op::Link { .. } | Op::Rename { .. } | Op::Unlink { .. } => place < folder,
                 Op::Sync { .. } | Op::SyncFolder => continue,
             };
             if covered {
-                self.durable.apply(&entry.op);
+                self.apply(now, &entry.op);
             } else {
                 open.push(entry);
             }
@@ -263,7 +382,7 @@ impl Platter {
     }
 
     /// Power is cut, at a moment of the journal that the dice choose.
-    pub(super) fn power_cut(&mut self, dice: &mut Dice) {
+    pub(super) fn power_cut(&mut self, now: Duration, dice: &mut Dice) {
         let all = self.journal.len();
         let anywhere = dice.index(all + 1);
         // The extremes are what breaks software most often: they come up every other time.
@@ -274,7 +393,8 @@ impl Platter {
         };
         self.tally.lost += (all - cut) as u64;
         self.tally.cuts += 1;
-        let open = self.settle_all(cut);
+        self.journal.truncate(cut);
+        let open = self.settle_all(now);
         let policy = dice.below(3);
         let mut folder_intact = true;
         for entry in open {
@@ -284,159 +404,85 @@ impl Platter {
                 _ => dice.below(4),
             };
             match &entry.op {
-                Op::Write { file, offset, bytes } => match fate {
-                    0 => self.tally.lost += 1,
-                    1 => self.durable.write(*file, *offset, bytes),
-                    _ => self.tear(dice, *file, *offset, bytes),
-                },
-                Op::SetLen { .. } if fate % 2 == 1 => self.durable.apply(&entry.op),
+                Op::Write(write) => self.suffer(now, write, Fate::of(fate), dice),
+                Op::SetLen { .. } if fate % 2 == 1 => self.apply(now, &entry.op),
                 Op::Link { .. } | Op::Rename { .. } | Op::Unlink { .. } => {
                     // A journaling file system loses names from the end only.
                     folder_intact &= fate % 2 == 1;
                     if folder_intact {
-                        self.durable.apply(&entry.op);
+                        self.apply(now, &entry.op);
                     }
                 }
                 Op::SetLen { .. } | Op::Sync { .. } | Op::SyncFolder => self.tally.lost += 1,
             }
         }
-        self.journal.clear();
         self.durable.sweep();
+        self.ages.sweep(&self.durable);
         self.cache = self.durable.clone();
     }
 
-    fn tear(&mut self, dice: &mut Dice, file: Inode, offset: u64, bytes: &[u8]) {
+    /// What is left of a write that no fsync covers.
+    fn suffer(&mut self, now: Duration, write: &Write, fate: Fate, dice: &mut Dice) {
+        match fate {
+            Fate::Lost => self.tally.lost += 1,
+            Fate::Whole => self.land_all(now, write),
+            Fate::Torn => self.tear(now, write, dice),
+        }
+    }
+
+    /// Each sector of a write becomes durable or does not.
+    fn tear(&mut self, now: Duration, write: &Write, dice: &mut Dice) {
         let mut start = 0;
         let mut kept = 0;
-        while start < bytes.len() {
-            let into_sector = (offset + start as u64) % SECTOR_LEN;
-            let end = bytes.len().min(start + index(SECTOR_LEN - into_sector));
+        while start < write.bytes.len() {
+            let into_sector = (write.lands_at() + start as u64) % SECTOR_LEN;
+            let end = write.bytes.len().min(start + index(SECTOR_LEN - into_sector));
             if dice.chance(0.5) {
                 kept += end - start;
-                self.durable.write(file, offset + start as u64, &bytes[start..end]);
+                self.land(now, write, start..end);
             }
             start = end;
         }
         if kept == 0 {
             self.tally.lost += 1;
-        } else if kept < bytes.len() {
-            self.tally.torn += 1;
+            return;
         }
+        self.tally.torn += u64::from(kept < write.bytes.len());
+        self.tally.misdirected += u64::from(write.astray.is_some());
+    }
+
+    fn land_all(&mut self, now: Duration, write: &Write) {
+        self.land(now, write, 0..write.bytes.len());
+        self.tally.misdirected += u64::from(write.astray.is_some());
+    }
+
+    /// Makes a part of a write durable, where the disk puts it.
+    fn land(&mut self, now: Duration, write: &Write, part: Range<usize>) {
+        let place = write.lands_at() + part.start as u64;
+        let mut bytes = &write.bytes[part];
+        let content = self.durable.file(write.file);
+        if write.astray.is_some() {
+            // The file system notes the length it expects; what goes astray adds nothing to it.
+            content.grow_to(index(write.offset) + write.bytes.len());
+            let room = content.bytes().len().saturating_sub(index(place));
+            bytes = &bytes[..bytes.len().min(room)];
+        }
+        content.write(index(place), bytes);
+        self.ages.stamp(write.file, sectors(place, bytes.len()), now);
+    }
+}
+
+/// Applies a change of names.
+fn name(surface: &mut Surface, op: &Op) {
+    match op {
+        Op::Link { name, file } => surface.link(name, *file),
+        Op::Rename { from, to } => surface.rename(from, to),
+        Op::Unlink { name } => {
+            surface.names.remove(name);
+        }
+        Op::Write(_) | Op::SetLen { .. } | Op::Sync { .. } | Op::SyncFolder => {}
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-    use crate::dice::Seed;
-
-    /// The states a power cut can leave, over many throws.
-    fn outcomes(prepare: impl Fn(&mut Platter)) -> BTreeMap<Option<Vec<u8>>, u32> {
-        let mut seen = BTreeMap::new();
-        for seed in 0..400 {
-            let mut platter = Platter::default();
-            prepare(&mut platter);
-            platter.power_cut(&mut Seed(seed).stream("disk"));
-            let content = platter.find("f").map(|file| platter.read(file).to_vec());
-            *seen.entry(content).or_default() += 1;
-        }
-        seen
-    }
-
-    fn named(platter: &mut Platter) -> Inode {
-        let file = platter.create("f");
-        platter.sync_folder();
-        platter.settle(platter.mark());
-        file
-    }
-
-    #[test]
-    fn what_is_not_synced_may_be_lost_or_stay_and_what_is_settled_stays() {
-        let unsynced = outcomes(|platter| {
-            let file = named(platter);
-            platter.write(file, 0, b"abc");
-        });
-        let expected = [Some(Vec::new()), Some(b"abc".to_vec())];
-        assert!(unsynced.keys().eq(expected.iter()), "{unsynced:?}");
-        let settled = outcomes(|platter| {
-            let file = named(platter);
-            platter.write(file, 0, b"abc");
-            platter.sync(file);
-            platter.settle(platter.mark());
-        });
-        assert!(settled.keys().eq([Some(b"abc".to_vec())].iter()), "{settled:?}");
-        let asked_only = outcomes(|platter| {
-            let file = named(platter);
-            platter.write(file, 0, b"abc");
-            platter.sync(file);
-        });
-        assert_eq!(asked_only.len(), 2, "an fsync that has not had its time may not have happened");
-    }
-
-    #[test]
-    fn writes_tear_at_sectors_and_any_of_two_may_survive() {
-        let torn = outcomes(|platter| {
-            let file = named(platter);
-            platter.write(file, 500, &[7; 24]);
-        });
-        let tail_only = [vec![0; 512], vec![7; 12]].concat();
-        let head_only = [vec![0; 500], vec![7; 12]].concat();
-        assert!(torn.contains_key(&Some(tail_only)) && torn.contains_key(&Some(head_only)));
-        let two = outcomes(|platter| {
-            let file = named(platter);
-            platter.write(file, 0, b"a");
-            platter.write(file, 1, b"b");
-        });
-        assert!(two.contains_key(&Some(b"\0b".to_vec())), "the later without the earlier");
-    }
-
-    #[test]
-    fn an_fsync_orders_what_comes_before_it_and_after_it() {
-        let ordered = outcomes(|platter| {
-            let file = named(platter);
-            platter.write(file, 0, b"a");
-            platter.sync(file);
-            platter.write(file, 1, b"b");
-        });
-        assert!(!ordered.contains_key(&Some(b"\0b".to_vec())), "{ordered:?}");
-        assert_eq!(ordered.len(), 3, "nothing, the first, both");
-    }
-
-    #[test]
-    fn a_failed_fsync_is_not_mended_by_the_next() {
-        let tries = AtomicU32::new(0);
-        let failed = outcomes(|platter| {
-            let file = named(platter);
-            platter.write(file, 0, b"a");
-            let seed = Seed(u64::from(tries.fetch_add(1, Ordering::Relaxed)));
-            platter.orphan(file, &mut seed.stream("orphans"));
-            platter.sync(file);
-            platter.settle(platter.mark());
-        });
-        assert!(failed.contains_key(&Some(Vec::new())), "{failed:?}");
-        let again = outcomes(|platter| {
-            let file = named(platter);
-            platter.write(file, 0, b"a");
-            platter.orphan(file, &mut Seed(1).stream("orphans"));
-            platter.write(file, 0, b"a");
-            platter.sync(file);
-            platter.settle(platter.mark());
-        });
-        assert!(again.keys().eq([Some(b"a".to_vec())].iter()), "{again:?}");
-    }
-
-    #[test]
-    fn a_name_needs_the_fsync_of_its_folder() {
-        let without = outcomes(|platter| {
-            let file = platter.create("new");
-            platter.write(file, 0, b"abc");
-            platter.sync(file);
-            platter.rename("new", "f");
-            platter.settle(platter.mark());
-        });
-        assert!(without.contains_key(&None));
-        assert!(!without.contains_key(&Some(Vec::new())), "{without:?}");
-    }
-}
+mod tests;

@@ -115,18 +115,20 @@ fn fsyncs_queue_behind_each_other_and_some_are_very_slow() {
 
 #[test]
 fn a_full_disk_refuses_and_recovers_and_a_failed_fsync_fails_once() {
-    let disk = Disk::new(Seed(1), "n1", Speed::default());
-    let file = disk.create("f");
-    file.put(0, &[1; 100]).unwrap();
-    disk.set_capacity(Some(150));
-    assert_eq!(disk.free(), Some(50));
-    assert_eq!(file.put(100, &[1; 51]).unwrap_err().kind(), io::ErrorKind::StorageFull);
-    file.put(50, &[2; 100]).unwrap();
-    disk.set_capacity(None);
-    file.put(150, &[1; 51]).unwrap();
-    disk.fail_next_sync();
-    assert!(file.sync().is_err());
-    assert!(file.sync().is_ok());
+    machine_room(1).block_on(async {
+        let disk = Disk::new(Seed(1), "n1", Speed::default());
+        let file = disk.create("f");
+        file.put(0, &[1; 100]).unwrap();
+        disk.set_capacity(Some(150));
+        assert_eq!(disk.free(), Some(50));
+        assert_eq!(file.put(100, &[1; 51]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        file.put(50, &[2; 100]).unwrap();
+        disk.set_capacity(None);
+        file.put(150, &[1; 51]).unwrap();
+        disk.fail_next_sync();
+        assert!(file.sync().is_err());
+        assert!(file.sync().is_ok());
+    });
 }
 
 #[test]
@@ -154,5 +156,25 @@ fn a_backup_brings_back_what_was_durable_then_and_nothing_since() {
         assert_eq!(disk.read_file("f").unwrap(), b"old");
         disk.power_cut();
         assert_eq!(disk.read_file("f").unwrap(), b"old");
+    });
+}
+
+#[test]
+fn power_goes_at_the_write_that_was_asked_for() {
+    machine_room(3).block_on(async {
+        let disk = Disk::new(Seed(3), "n1", Speed::default());
+        disk.write_file("f", b"before").unwrap();
+        disk.flush().await.unwrap();
+        let file = disk.open("f").unwrap();
+        let cut = disk.cut_at_write(2);
+        file.put(0, b"first ").unwrap();
+        file.put(0, b"second").unwrap();
+        assert!(file.put(0, b"third ").is_err(), "a machine without power writes nothing");
+        assert!(cut.await.is_ok());
+        let kept = disk.read_file("f").unwrap();
+        assert_ne!(kept, b"third ");
+        assert_eq!(disk.tally().cuts, 1);
+        let file = disk.open("f").unwrap();
+        assert!(file.put(0, b"after ").is_ok(), "a trap springs once");
     });
 }

@@ -3,18 +3,38 @@
 //! Each file names its source line in the requirements ("G. Invariants of the simulator") and has
 //! tests that show both a history it passes and histories it must not pass.
 
+#[cfg(test)]
+mod history;
+mod s12_permitted;
+mod s13_no_unauthenticated_write;
+mod s14_secrets;
 mod s1_keystream;
+mod s20_outside_plan;
+mod s21_bounded;
+mod s3_downlink_order;
 mod s4_dev_nonce;
+mod s5_join_nonce;
 mod s6_accept_once;
 mod s7_no_loss_after_ack;
+mod s8_downlink_queue;
+mod v5_windows;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use s1_keystream::Keystream;
+pub use s3_downlink_order::DownlinkOrder;
 pub use s4_dev_nonce::DevNonceOnce;
+pub use s5_join_nonce::JoinNonceRises;
 pub use s6_accept_once::AcceptOnce;
 pub use s7_no_loss_after_ack::NoLossAfterAck;
+pub use s8_downlink_queue::DownlinkQueue;
+pub use s12_permitted::Permitted;
+pub use s13_no_unauthenticated_write::NoUnauthenticatedWrite;
+pub use s14_secrets::Secrets;
+pub use s20_outside_plan::OutsidePlan;
+pub use s21_bounded::Bounded;
+pub use v5_windows::Windows;
 
 use crate::oracle::Seen;
 
@@ -42,60 +62,31 @@ pub trait Invariant {
 
     /// Sees the next fact; says what it contradicts, if anything.
     fn observe(&mut self, seen: &Seen) -> Vec<Violation>;
+
+    /// What is worth telling at the end and is no violation: how much there was to watch.
+    fn closing(&self) -> Option<String> {
+        None
+    }
 }
 
 /// All of them, fresh.
 pub fn all() -> Vec<Box<dyn Invariant + Send>> {
     vec![
         Box::new(Keystream::default()),
+        Box::new(DownlinkOrder::default()),
         Box::new(DevNonceOnce::default()),
+        Box::new(JoinNonceRises::default()),
         Box::new(AcceptOnce::default()),
         Box::new(NoLossAfterAck::default()),
+        Box::new(DownlinkQueue::default()),
+        Box::new(Permitted::default()),
+        Box::new(NoUnauthenticatedWrite::default()),
+        Box::new(OutsidePlan::default()),
+        Box::new(Windows::default()),
     ]
 }
 
 /// Builds a violation of `invariant` seen at the moment of `seen`.
 fn violation(invariant: &'static str, seen: &Seen, text: String) -> Violation {
     Violation { invariant, at: seen.at, text }
-}
-
-/// Facts for the tests of the single properties.
-#[cfg(test)]
-mod history {
-    use bytes::Bytes;
-    use lorawan::{DevAddr, DevEui};
-
-    use super::*;
-    use crate::oracle::{Event, Fact, Reading};
-
-    pub(super) fn device(number: u8) -> DevEui {
-        DevEui::from_be_bytes([0, 0, 0, 0, 0, 0, 0, number])
-    }
-
-    pub(super) fn reading(f_cnt: u32, payload: &'static str) -> Reading {
-        Reading {
-            device: device(1),
-            dev_addr: DevAddr::from_u32(0x0100_0001),
-            f_cnt,
-            f_port: Some(10),
-            payload: Bytes::from_static(payload.as_bytes()),
-        }
-    }
-
-    pub(super) fn event(id: &str, reading: Reading) -> Event {
-        Event { id: id.to_owned(), reading }
-    }
-
-    /// Feeds a history, a second apart; returns what was violated.
-    pub(super) fn judge(
-        invariant: &mut dyn Invariant,
-        history: impl IntoIterator<Item = Fact>,
-    ) -> Vec<String> {
-        let at = |second: usize| Duration::from_secs(second as u64);
-        let facts = history.into_iter().enumerate();
-        facts
-            .flat_map(|(second, fact)| invariant.observe(&Seen { at: at(second), fact }))
-            .map(|violation| violation.to_string())
-            .collect()
-    }
 }

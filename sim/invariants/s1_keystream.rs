@@ -24,7 +24,7 @@ impl Invariant for Keystream {
     }
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
-        let Fact::DownlinkHanded { gateway, device, dev_addr, f_cnt, ciphertexts, .. } = &seen.fact
+        let Fact::DownlinkHanded { how, device, dev_addr, f_cnt, ciphertexts, .. } = &seen.fact
         else {
             return Vec::new();
         };
@@ -35,9 +35,10 @@ impl Invariant for Keystream {
             if *first != ciphertext.bytes {
                 let text = format!(
                     "device {device}, DevAddr {dev_addr}, FCnt {f_cnt}: {:?} {:02x?} for gateway \
-                     {gateway}, after {:02x?} under the same key",
+                     {}, after {:02x?} under the same key",
                     ciphertext.field,
                     &ciphertext.bytes[..],
+                    how.gateway,
                     &first[..],
                 );
                 found.push(violation("S1", seen, text));
@@ -49,15 +50,13 @@ impl Invariant for Keystream {
 
 #[cfg(test)]
 mod tests {
-    use lorawan::GatewayEui;
-
-    use super::super::history::{device, judge};
+    use super::super::history::{device, judge, transmission};
     use super::*;
     use crate::oracle::Ciphertext;
 
     fn downlink(key: u8, f_cnt: u32, field: Field, bytes: &'static [u8]) -> Fact {
         Fact::DownlinkHanded {
-            gateway: GatewayEui::default(),
+            how: transmission(),
             device: device(1),
             dev_addr: DevAddr::from_u32(1),
             f_cnt,
@@ -66,6 +65,7 @@ mod tests {
                 field,
                 bytes: Bytes::from_static(bytes),
             }],
+            payload: None,
             acknowledges: None,
         }
     }

@@ -2,11 +2,14 @@
 //! each event is a genuine transmission with equal plaintext, and one event id has one content,
 //! wherever it is seen: in the log as applied, in the log that remains, in a client's hands.
 //!
-//! Source: requirements, part G, S6. A log position keeps its content, also over a restart.
+//! Source: requirements, part G, S6. A log position keeps its content, also over a restart. The
+//! workload never says the same twice, so that a reading accepted at two positions was accepted
+//! twice whatever epoch the server gave it; a counter may come again in a session only when its
+//! device has lost its memory (ABP). A cluster founded anew on an empty disk begins anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lorawan::DevEui;
+use lorawan::{DevAddr, DevEui};
 
 use super::{Invariant, Violation, violation};
 use crate::oracle::{Event, Fact, Reading, Seen};
@@ -14,9 +17,14 @@ use crate::oracle::{Event, Fact, Reading, Seen};
 /// Watches S6.
 #[derive(Debug, Default)]
 pub struct AcceptOnce {
-    sent: BTreeSet<Reading>,
-    /// Where each counter of each session was accepted.
-    accepted: BTreeMap<(DevEui, u64, u32), u64>,
+    /// What was sent, and how often its device had lost its memory by then.
+    sent: BTreeMap<Reading, u32>,
+    memories_lost: BTreeMap<DevEui, u32>,
+    /// Where each counter of each session was accepted: device, address and epoch, how often the
+    /// device had lost its memory when it sent it, counter.
+    accepted: BTreeMap<(DevEui, DevAddr, u64, u32, u32), u64>,
+    /// Where each reading was accepted.
+    readings: BTreeMap<Reading, u64>,
     /// What each log position holds.
     positions: BTreeMap<u64, (u64, Event)>,
     contents: BTreeMap<String, Reading>,
@@ -24,7 +32,7 @@ pub struct AcceptOnce {
 
 impl AcceptOnce {
     fn genuine(&mut self, event: &Event) -> Option<String> {
-        if !self.sent.contains(&event.reading) {
+        if !self.sent.contains_key(&event.reading) {
             return Some(format!("phantom: no device sent {event:?}"));
         }
         let known = self.contents.entry(event.id.clone()).or_insert_with(|| event.reading.clone());
@@ -38,9 +46,21 @@ impl AcceptOnce {
         if *held != content {
             return Some(format!("log position {index} held {held:?} and now {content:?}"));
         }
-        let counter = (event.reading.device, session_epoch, event.reading.f_cnt);
+        let reading = &event.reading;
+        let first = *self.readings.entry(reading.clone()).or_insert(index);
+        if first != index {
+            return Some(format!("{reading:?} accepted at {first} and again at {index}"));
+        }
+        let lives = self.sent.get(reading).copied().unwrap_or(0);
+        let counter = (reading.device, reading.dev_addr, session_epoch, lives, reading.f_cnt);
         let first = *self.accepted.entry(counter).or_insert(index);
         (first != index).then(|| format!("{counter:?} accepted at {first} and again at {index}"))
+    }
+
+    fn begin_anew(&mut self) {
+        self.accepted.clear();
+        self.readings.clear();
+        self.positions.clear();
     }
 
     fn repeated(log: &[Event]) -> Option<String> {
@@ -57,10 +77,16 @@ impl Invariant for AcceptOnce {
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
         let mut wrong = Vec::new();
+        #[expect(clippy::wildcard_enum_match_arm, reason = "six facts concern it")]
         match &seen.fact {
             Fact::UplinkSent { reading, .. } => {
-                self.sent.insert(reading.clone());
+                let lives = self.memories_lost.get(&reading.device).copied().unwrap_or(0);
+                self.sent.entry(reading.clone()).or_insert(lives);
             }
+            Fact::Rebooted { device, memory_lost: true } => {
+                *self.memories_lost.entry(*device).or_default() += 1;
+            }
+            Fact::DiskLost { wiped: true, .. } => self.begin_anew(),
             Fact::Accepted { index, session_epoch, event } => {
                 wrong.extend(self.genuine(event));
                 wrong.extend(self.accept(*index, *session_epoch, event));
@@ -70,10 +96,7 @@ impl Invariant for AcceptOnce {
                 wrong.extend(log.iter().filter_map(|event| self.genuine(event)));
                 wrong.extend(Self::repeated(log));
             }
-            Fact::JoinRequestSent { .. }
-            | Fact::DownlinkHanded { .. }
-            | Fact::JoinAcceptHanded { .. }
-            | Fact::Activated { .. } => {}
+            _ => {}
         }
         wrong.into_iter().map(|text| violation("S6", seen, text)).collect()
     }
@@ -81,12 +104,8 @@ impl Invariant for AcceptOnce {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::{event, judge, reading};
+    use super::super::history::{device, disk_lost, event, judge, reading, uplink_sent as sent};
     use super::*;
-
-    fn sent(f_cnt: u32, payload: &'static str) -> Fact {
-        Fact::UplinkSent { reading: reading(f_cnt, payload), confirmed: true }
-    }
 
     fn accepted(index: u64, event: Event) -> Fact {
         Fact::Accepted { index, session_epoch: 1, event }
@@ -118,6 +137,32 @@ mod tests {
             accepted(8, event("b", reading(1, "21.5"))),
         ];
         assert_eq!(judge(&mut AcceptOnce::default(), history).len(), 1);
+    }
+
+    #[test]
+    fn a_counter_comes_again_when_its_device_has_lost_its_memory_and_not_otherwise() {
+        let history = |memory_lost: bool| {
+            [
+                sent(1, "21.5"),
+                accepted(7, event("a", reading(1, "21.5"))),
+                Fact::Rebooted { device: device(1), memory_lost },
+                sent(1, "22.5"),
+                accepted(8, event("b", reading(1, "22.5"))),
+            ]
+        };
+        assert!(judge(&mut AcceptOnce::default(), history(true)).is_empty());
+        assert_eq!(judge(&mut AcceptOnce::default(), history(false)).len(), 1);
+    }
+
+    #[test]
+    fn a_reading_accepted_in_two_epochs_is_caught_unless_the_cluster_is_another() {
+        let again =
+            Fact::Accepted { index: 8, session_epoch: 2, event: event("b", reading(1, "21.5")) };
+        let first = accepted(7, event("a", reading(1, "21.5")));
+        let twice = [sent(1, "21.5"), first.clone(), again.clone()];
+        assert_eq!(judge(&mut AcceptOnce::default(), twice).len(), 1);
+        let anew = [sent(1, "21.5"), first, disk_lost(true), again];
+        assert!(judge(&mut AcceptOnce::default(), anew).is_empty());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! S7, no loss after an acknowledgement: if an ACK bit for an uplink left a node, or a client was
 //! given its event, the event is in the log at the end.
 //!
-//! Source: requirements, part G, S7. Decided when the run ends. (Its exemptions, every disk that
-//! held the frame destroyed and the device deleted, do not occur in the smallest form.)
+//! Source: requirements, part G, S7. Decided when the run ends. Exempt is what was promised before
+//! every node's disk was lost, and before its device was deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use lorawan::DevEui;
+use store::{Command, Proposal};
 
 use super::{Invariant, Violation, violation};
 use crate::oracle::{Fact, Reading, Seen};
@@ -15,6 +18,30 @@ use crate::oracle::{Fact, Reading, Seen};
 pub struct NoLossAfterAck {
     /// What was promised, when, and how.
     promised: BTreeMap<Reading, (Duration, &'static str)>,
+    /// When each node's disk was last lost, if it was.
+    disks: BTreeMap<String, Option<Duration>>,
+    /// When each device was last deleted.
+    deleted: BTreeMap<DevEui, Duration>,
+}
+
+impl NoLossAfterAck {
+    fn promise(&mut self, reading: &Reading, at: Duration, how: &'static str) {
+        self.promised.entry(reading.clone()).or_insert((at, how));
+    }
+
+    fn proposed(&mut self, proposals: &[Proposal], at: Duration) {
+        for proposal in proposals {
+            if let Command::DeleteDevice(device) = proposal.command {
+                self.deleted.insert(device, at);
+            }
+        }
+    }
+
+    fn is_exempt(&self, reading: &Reading, promised: Duration) -> bool {
+        let after = |lost: &Option<Duration>| lost.is_some_and(|lost| lost >= promised);
+        let destroyed = !self.disks.is_empty() && self.disks.values().all(after);
+        destroyed || self.deleted.get(&reading.device).is_some_and(|at| *at >= promised)
+    }
 }
 
 impl Invariant for NoLossAfterAck {
@@ -23,54 +50,45 @@ impl Invariant for NoLossAfterAck {
     }
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "six facts concern it")]
         match &seen.fact {
             Fact::DownlinkHanded { acknowledges: Some(reading), .. } => {
-                self.promised
-                    .entry(reading.clone())
-                    .or_insert((seen.at, "acknowledged to the device"));
-                Vec::new()
+                self.promise(reading, seen.at, "acknowledged to the device");
             }
             Fact::Delivered { event, .. } => {
-                self.promised
-                    .entry(event.reading.clone())
-                    .or_insert((seen.at, "delivered to a client"));
-                Vec::new()
+                self.promise(&event.reading, seen.at, "delivered to a client");
             }
+            Fact::Started { node } => {
+                self.disks.entry(node.clone()).or_default();
+            }
+            Fact::DiskLost { node, .. } => {
+                self.disks.insert(node.clone(), Some(seen.at));
+            }
+            Fact::Logged { proposals, .. } => self.proposed(proposals, seen.at),
             Fact::Ended { log } => {
                 let kept: BTreeSet<&Reading> = log.iter().map(|event| &event.reading).collect();
-                let lost = self.promised.iter().filter(|(reading, _)| !kept.contains(reading));
-                lost.map(|(reading, (at, how))| {
+                let lost = self.promised.iter().filter(|(reading, (at, _))| {
+                    !kept.contains(reading) && !self.is_exempt(reading, *at)
+                });
+                let tell = |(reading, (at, how)): (&Reading, &(Duration, &str))| {
                     let at = at.as_secs_f64();
                     violation("S7", seen, format!("lost, though {how} at {at:.6}s: {reading:?}"))
-                })
-                .collect()
+                };
+                return lost.map(tell).collect();
             }
-            Fact::DownlinkHanded { acknowledges: None, .. }
-            | Fact::UplinkSent { .. }
-            | Fact::JoinRequestSent { .. }
-            | Fact::JoinAcceptHanded { .. }
-            | Fact::Activated { .. }
-            | Fact::Accepted { .. } => Vec::new(),
+            _ => {}
         }
+        Vec::new()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lorawan::{DevAddr, GatewayEui};
-
-    use super::super::history::{device, event, judge, reading};
+    use super::super::history::{self, device, disk_lost, event, judge, logged, reading};
     use super::*;
 
     fn acknowledged(f_cnt: u32) -> Fact {
-        Fact::DownlinkHanded {
-            gateway: GatewayEui::default(),
-            device: device(1),
-            dev_addr: DevAddr::from_u32(1),
-            f_cnt: 0,
-            ciphertexts: Vec::new(),
-            acknowledges: Some(reading(f_cnt, "21.5")),
-        }
+        history::acknowledgement(0, reading(f_cnt, "21.5"))
     }
 
     fn delivered(f_cnt: u32) -> Fact {
@@ -94,5 +112,19 @@ mod tests {
         let altered = vec![event("a", reading(1, "21.6"))];
         let history = [acknowledged(1), Fact::Ended { log: altered }];
         assert_eq!(judge(&mut NoLossAfterAck::default(), history).len(), 1);
+    }
+
+    #[test]
+    fn what_was_promised_before_every_disk_was_lost_or_the_device_deleted_is_exempt() {
+        let nothing = || Fact::Ended { log: Vec::new() };
+        let found = |history: Vec<Fact>| judge(&mut NoLossAfterAck::default(), history).len();
+        let started = |node: &str| Fact::Started { node: node.to_owned() };
+        assert_eq!(found(vec![acknowledged(1), disk_lost(true), nothing()]), 0);
+        assert_eq!(found(vec![disk_lost(true), acknowledged(1), nothing()]), 1);
+        let another = vec![started("n1"), started("n2"), delivered(1), disk_lost(false), nothing()];
+        assert_eq!(found(another), 1, "the other node still had it");
+        let delete = || logged(9, [Command::DeleteDevice(device(1))]);
+        assert_eq!(found(vec![acknowledged(1), delete(), nothing()]), 0);
+        assert_eq!(found(vec![delete(), acknowledged(1), nothing()]), 1);
     }
 }

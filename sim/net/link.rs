@@ -61,9 +61,14 @@ pub(super) struct Fate {
 /// The state of one direction.
 #[derive(Debug)]
 pub(super) struct Link {
+    /// What it is like by itself.
+    pub(super) base: Quality,
+    /// What it is like under the noises that lie on it.
     pub(super) quality: Quality,
     /// Nothing passes.
     pub(super) cut: bool,
+    /// Segments of streams vanish.
+    pub(super) stalled: bool,
     /// How often it has been cut: a packet that was under way then is gone, healed or not.
     pub(super) cuts: u64,
     /// Datagrams under way.
@@ -73,8 +78,26 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(quality: Quality, dice: Dice) -> Self {
-        Self { quality, cut: false, cuts: 0, in_flight: 0, dice, busy_until: Duration::ZERO }
+    pub(super) fn new(base: Quality, dice: Dice) -> Self {
+        Self {
+            quality: base.clone(),
+            base,
+            cut: false,
+            stalled: false,
+            cuts: 0,
+            in_flight: 0,
+            dice,
+            busy_until: Duration::ZERO,
+        }
+    }
+
+    /// What is under way keeps its time; what waits for bandwidth does not hold up the rest once
+    /// the bandwidth is another.
+    pub(super) fn become_like(&mut self, quality: Quality) {
+        if quality.bandwidth != self.quality.bandwidth {
+            self.busy_until = Duration::ZERO;
+        }
+        self.quality = quality;
     }
 
     /// Decides about a packet of `len` bytes sent at `now`.

@@ -2,39 +2,48 @@
 //!
 //! A host is a madsim node with an address. Between any two hosts, each direction is a link with
 //! its own latency, loss, duplication, corruption, bandwidth and random stream, and can be cut
-//! alone; a cut takes what is under way with it. Datagrams ([`UdpSocket`]) and streams
-//! ([`TcpListener`], [`TcpStream`]) die with their host. One task, the driver, delivers
-//! everything in the order of (virtual time, order of sending).
+//! alone; a cut takes what is under way with it. A [`Noise`] makes links worse for a while.
+//! Datagrams ([`UdpSocket`]), to one host or to a multicast group, and streams ([`TcpListener`],
+//! [`TcpStream`]) die with their host. One task, the driver, delivers everything in the order of
+//! (virtual time, order of sending).
 //!
 //! Nothing here draws from madsim's own dice or uses its network.
 
+mod flight;
 mod link;
+mod noise;
+mod tap;
 mod tcp;
 mod tcp_end;
 mod udp;
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use madsim::plugin::{Simulator, simulator};
 use madsim::rand::GlobalRng;
 use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 
 pub use link::Quality;
+pub use noise::{Noise, NoiseId};
+pub use tap::{Delivered, DeliveryTap, Sent, Tap};
 pub use tcp::{TcpListener, TcpReader, TcpStream, TcpWriter};
 pub use udp::UdpSocket;
 
 use crate::dice::Seed;
-use crate::runtime::{Sleep, held, sleep_virtual_until};
+use crate::runtime::{held, sleep_virtual_until};
+use flight::{Flight, Flights};
 use link::Link;
+use noise::Noises;
+use tap::Taps;
 
 /// Largest payload of a UDP datagram over IPv4.
 pub const DATAGRAM_LEN_MAX: usize = 65_507;
@@ -52,28 +61,10 @@ pub enum Death {
     Process,
 }
 
-/// A datagram as a tap sees it, at the moment it is sent: before loss and corruption.
-#[derive(Clone, Copy, Debug)]
-pub struct Sent<'a> {
-    /// Virtual time.
-    pub at: Duration,
-    /// Host that sends.
-    pub node: NodeId,
-    /// Sender's address.
-    pub from: SocketAddr,
-    /// Receiver's address.
-    pub to: SocketAddr,
-    /// Payload.
-    pub payload: &'a [u8],
-}
-
-/// Sees each datagram that leaves a host. Must not call the network.
-pub type Tap = Box<dyn FnMut(Sent<'_>) + Send>;
-
 /// What the network has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Datagrams sent.
+    /// Datagrams sent; one to a group counts once.
     pub sent: u64,
     /// Datagrams put into a socket's queue.
     pub delivered: u64,
@@ -85,20 +76,14 @@ pub struct Counts {
     pub corrupted: u64,
     /// Datagrams that found the socket's queue full.
     pub overflowed: u64,
-    /// Datagrams to a port or host where nobody listens.
+    /// Datagrams to a port, host or group where nobody listens.
     pub unclaimed: u64,
+    /// Segments of streams that reached their host.
+    pub segments: u64,
     /// Segments of streams that had to be sent again.
     pub resent: u64,
     /// Connections reset or given up.
     pub reset: u64,
-}
-
-/// Something under way, due at a moment.
-#[derive(Debug)]
-enum Flight {
-    Datagram { from: NodeId, to: NodeId, cuts: u64, source: SocketAddr, port: u16, payload: Bytes },
-    Segment(tcp_end::Segment),
-    Retry(tcp_end::Segment),
 }
 
 #[derive(Debug)]
@@ -117,13 +102,16 @@ struct Inner {
     addresses: BTreeMap<IpAddr, NodeId>,
     links: BTreeMap<(NodeId, NodeId), Link>,
     quality: Quality,
+    noises: Noises,
     ports: BTreeMap<(NodeId, u16), udp::Port>,
+    /// The hosts whose socket of this port has joined this group.
+    groups: BTreeMap<(Ipv4Addr, u16), BTreeSet<NodeId>>,
     listeners: BTreeMap<(NodeId, u16), tcp_end::Backlog>,
     connections: BTreeMap<u64, tcp_end::Connection>,
-    flights: BTreeMap<(Duration, u64), Flight>,
+    flights: Flights,
     numbers: u64,
     driver: Option<Waker>,
-    tap: Option<Tap>,
+    taps: Taps,
     counts: Counts,
 }
 
@@ -135,16 +123,26 @@ impl Inner {
     }
 
     fn link(&mut self, from: NodeId, to: NodeId) -> &mut Link {
-        let quality = if from == to { Quality::loopback() } else { self.quality.clone() };
+        let (quality, noises) = (&self.quality, &self.noises);
         self.links.entry((from, to)).or_insert_with(|| {
-            Link::new(quality, Seed::current().stream(&format!("net {from}>{to}")))
+            let base = if from == to { Quality::loopback() } else { quality.clone() };
+            let under = noises.over((from, to), &base);
+            let mut link = Link::new(base, Seed::current().stream(&format!("net {from}>{to}")));
+            link.become_like(under);
+            link
         })
     }
 
+    /// Works out anew what every link is like.
+    fn weather(&mut self) {
+        for (&ends, link) in &mut self.links {
+            link.become_like(self.noises.over(ends, &link.base));
+        }
+    }
+
     fn schedule(&mut self, at: Duration, flight: Flight) {
-        let earliest = self.flights.keys().next().is_none_or(|&(first, _)| at < first);
-        let number = self.number();
-        self.flights.insert((at, number), flight);
+        let earliest = self.flights.next_at().is_none_or(|first| at < first);
+        self.flights.push(at, flight);
         if earliest && let Some(driver) = &self.driver {
             driver.wake_by_ref();
         }
@@ -194,11 +192,10 @@ impl Inner {
 
     fn deliver(&mut self, now: Duration, flight: Flight) {
         match flight {
-            Flight::Datagram { from, to, cuts, source, port, payload } => {
-                self.deliver_datagram((from, to), cuts, port, (payload, source));
-            }
+            Flight::Datagram(datagram) => self.deliver_datagram(now, datagram),
             Flight::Segment(segment) => self.arrive(now, segment),
             Flight::Retry(segment) => self.transmit(now, segment),
+            Flight::GiveUp { connection, side, opening } => self.give_up(connection, side, opening),
         }
     }
 }
@@ -223,7 +220,7 @@ impl Simulator for Net {
     fn reset_node(&self, id: NodeId) {
         let now = self.now();
         let mut inner = held(&self.inner);
-        inner.ports.retain(|&(node, _), _| node != id);
+        inner.unbind_all(id);
         inner.bury(now, id);
         if let Some(host) = inner.hosts.get_mut(&id) {
             host.up = false;
@@ -241,7 +238,7 @@ impl Net {
     /// Starts delivering. Call once, from the future given to `block_on`.
     pub fn start() -> Arc<Self> {
         let net = Self::current();
-        madsim::task::spawn(Driver { net: Arc::clone(&net), timer: None });
+        madsim::task::spawn(Driver { net: Arc::clone(&net), armed: BinaryHeap::new() });
         net
     }
 
@@ -259,20 +256,45 @@ impl Net {
         assert!(before.is_none_or(|other| other == node), "{address} belongs to two hosts");
     }
 
-    /// Sets what links are like that nobody has changed singly.
+    /// Sets what links are like that nobody has changed singly, noises aside.
     pub fn set_quality(&self, quality: Quality) {
         let mut inner = held(&self.inner);
         let before = std::mem::replace(&mut inner.quality, quality.clone());
         for ((from, to), link) in &mut inner.links {
-            if from != to && link.quality == before {
-                link.quality = quality.clone();
+            if from != to && link.base == before {
+                link.base = quality.clone();
             }
         }
+        inner.weather();
     }
 
     /// Changes the link from one host to another; the way back stays as it is.
     pub fn change_link(&self, from: NodeId, to: NodeId, change: impl FnOnce(&mut Quality)) {
-        change(&mut held(&self.inner).link(from, to).quality);
+        let mut inner = held(&self.inner);
+        let inner = &mut *inner;
+        change(&mut inner.link(from, to).base);
+        let Inner { links, noises, .. } = inner;
+        if let Some(link) = links.get_mut(&(from, to)) {
+            link.become_like(noises.over((from, to), &link.base));
+        }
+    }
+
+    /// Lays a noise over the links it names, those of hosts to come included, until
+    /// [`Self::lift`]. Of several on one link each makes it worse.
+    pub fn lay(&self, noise: Noise) -> NoiseId {
+        let mut inner = held(&self.inner);
+        let id = inner.noises.lay(noise);
+        inner.weather();
+        id
+    }
+
+    /// Takes a noise off again; links are as they would be without it. Packets under way keep the
+    /// time they were given.
+    pub fn lift(&self, noise: NoiseId) {
+        let mut inner = held(&self.inner);
+        if inner.noises.lift(noise).is_some() {
+            inner.weather();
+        }
     }
 
     /// Cuts the link from one host to another, and what is under way on it.
@@ -285,6 +307,11 @@ impl Net {
         held(&self.inner).link(from, to).cut = false;
     }
 
+    /// Whether the link from one host to another is cut.
+    pub fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        held(&self.inner).links.get(&(from, to)).is_some_and(|link| link.cut)
+    }
+
     /// Says how the host's next death looks to its peers; [`Death::Power`] unless told.
     pub fn announce_death(&self, node: NodeId, death: Death) {
         if let Some(host) = held(&self.inner).hosts.get_mut(&node) {
@@ -292,9 +319,39 @@ impl Net {
         }
     }
 
-    /// Shows every datagram to `tap` as it leaves its host.
+    /// Resets every stream between a host and others, as a middlebox does that has lost its table:
+    /// both ends learn of it at once, whatever the links are like. Returns how many there were.
+    pub fn reset_streams(&self, node: NodeId) -> usize {
+        held(&self.inner).reset_streams(node)
+    }
+
+    /// Makes a black hole of the link from one host to another, for streams alone: their segments
+    /// vanish, those under way too, and are not sent again. A writer sees a full window, and its
+    /// connection times out after the usual patience, though the link be restored before.
+    pub fn stall(&self, from: NodeId, to: NodeId) {
+        held(&self.inner).link(from, to).stalled = true;
+    }
+
+    /// Ends what [`Self::stall`] began: new segments pass. A stream that has lost one stays stuck.
+    pub fn unstall(&self, from: NodeId, to: NodeId) {
+        held(&self.inner).link(from, to).stalled = false;
+    }
+
+    /// Shows every datagram to `tap` as it leaves its host, also to the host itself. One to a group
+    /// is shown once.
     pub fn set_tap(&self, tap: Tap) {
-        held(&self.inner).tap = Some(tap);
+        held(&self.inner).taps.sent = Some(tap);
+    }
+
+    /// Shows every datagram to `tap` as it is put into a socket's queue.
+    pub fn set_delivery_tap(&self, tap: DeliveryTap) {
+        held(&self.inner).taps.delivered = Some(tap);
+    }
+
+    /// Shows the bytes of every stream to `tap` as they leave their host: each once, in order,
+    /// however often the link loses them.
+    pub fn set_stream_tap(&self, tap: Tap) {
+        held(&self.inner).taps.streamed = Some(tap);
     }
 
     /// What has happened so far.
@@ -303,25 +360,24 @@ impl Net {
     }
 
     /// Delivers what is due; returns when the next is.
-    fn deliver_due(&self, waker: &Waker) -> Option<Duration> {
-        let now = self.now();
+    fn deliver_due(&self, now: Duration, waker: &Waker) -> Option<Duration> {
         let mut inner = held(&self.inner);
-        inner.driver = Some(waker.clone());
-        loop {
-            let first = *inner.flights.keys().next()?;
-            if first.0 > now {
-                return Some(first.0);
-            }
-            let flight = inner.flights.remove(&first)?;
+        if inner.driver.as_ref().is_none_or(|driver| !driver.will_wake(waker)) {
+            inner.driver = Some(waker.clone());
+        }
+        while let Some(flight) = inner.flights.pop(now) {
             inner.deliver(now, flight);
         }
+        inner.flights.next_at()
     }
 }
 
 /// The task that moves everything under way.
 struct Driver {
     net: Arc<Net>,
-    timer: Option<(Duration, Sleep)>,
+    /// The moments at which it will be woken. A timer cannot be taken back: one armed before
+    /// something earlier came up serves for its own moment later.
+    armed: BinaryHeap<Reverse<Duration>>,
 }
 
 impl Future for Driver {
@@ -329,15 +385,19 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(next) = self.net.deliver_due(cx.waker()) else { return Poll::Pending };
-            if self.timer.as_ref().is_none_or(|(at, _)| *at > next) {
-                self.timer = Some((next, sleep_virtual_until(next)));
+            let now = self.net.now();
+            let next = self.net.deliver_due(now, cx.waker());
+            while self.armed.peek().is_some_and(|Reverse(at)| *at <= now) {
+                self.armed.pop();
             }
-            let Some((_, timer)) = &mut self.timer else { continue };
-            if Pin::new(timer).poll(cx).is_pending() {
+            let Some(next) = next else { return Poll::Pending };
+            if self.armed.peek().is_some_and(|Reverse(at)| *at <= next) {
                 return Poll::Pending;
             }
-            self.timer = None;
+            if Pin::new(&mut sleep_virtual_until(next)).poll(cx).is_pending() {
+                self.armed.push(Reverse(next));
+                return Poll::Pending;
+            }
         }
     }
 }

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use madsim::plugin::node;
 use madsim::task::NodeId;
 
+use super::flight::Flight;
 use super::tcp_end::{
-    Backlog, Body, Connection, End, EndState, Pipe, Segment, Side, WINDOW, other,
+    Backlog, Body, Connection, End, EndState, PATIENCE, Pipe, Segment, Side, WINDOW, other,
 };
-use super::{Inner, Net};
+use super::{Inner, Net, Sent};
 use crate::runtime::held;
 
 /// Largest payload of one segment.
@@ -154,6 +155,8 @@ impl Owner {
         let now = self.net.now();
         let mut inner = held(&self.net.inner);
         let connection = self.usable(&mut inner)?;
+        let End { node, address: from, .. } = connection.ends[self.side];
+        let to = connection.ends[other(self.side)].address;
         let pipe = &mut connection.pipes[self.side];
         if pipe.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -166,6 +169,9 @@ impl Owner {
         }
         pipe.outstanding += len;
         let number = pipe.next_number();
+        if let Some(tap) = &mut inner.taps.streamed {
+            tap(Sent { at: now, node, from, to, payload: &bytes[..len] });
+        }
         let body = Body::Data(number, Bytes::copy_from_slice(&bytes[..len]));
         inner.transmit(now, Segment::new(self.connection, self.side, body));
         Poll::Ready(Ok(len))
@@ -180,7 +186,7 @@ impl TcpStream {
     /// Calls `address` from the host whose task is running, and waits for the answer.
     ///
     /// Errors: `ConnectionRefused` where nobody listens on a host that is up; `TimedOut` after
-    /// about a minute and a half of silence; `HostUnreachable` for an address that nobody has.
+    /// a minute and a quarter of silence; `HostUnreachable` for an address that nobody has.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let (net, node) = (Net::current(), node());
         let owner = {
@@ -198,6 +204,8 @@ impl TcpStream {
             let connection = Connection { ends, pipes: [Pipe::default(), Pipe::default()] };
             inner.connections.insert(id, connection);
             inner.transmit(now, Segment::new(id, 0, Body::Open(address.port())));
+            let patience = Flight::GiveUp { connection: id, side: 0, opening: true };
+            inner.schedule(now + PATIENCE, patience);
             drop(inner);
             Owner { net, connection: id, side: 0 }
         };

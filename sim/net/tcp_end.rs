@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use madsim::task::NodeId;
 
-use super::{Death, Flight, Inner};
+use super::flight::Flight;
+use super::{Death, Inner};
 
 /// Bytes a pipe holds that the reader has not taken.
 pub(super) const WINDOW: usize = 64 * 1024;
@@ -24,10 +25,17 @@ const BACKLOG_BOUND: usize = 128;
 /// First delay before a segment is sent again; it doubles up to [`RESEND_MAX`].
 const RESEND_MIN: Duration = Duration::from_millis(200);
 const RESEND_MAX: Duration = Duration::from_secs(10);
-/// Tries after which the sender gives the connection up, after about a minute and a half.
+/// Tries after which the sender gives the connection up.
 const TRIES_MAX: u32 = 13;
+/// How long that takes, a minute and a quarter.
+pub(super) const PATIENCE: Duration = Duration::from_millis(72_600);
 /// What a segment costs on the wire beside its payload.
 const HEADER_LEN: usize = 60;
+
+/// The delay before a segment is sent for the `tries + 1`-th time.
+fn resend_after(tries: u32) -> Duration {
+    RESEND_MIN.saturating_mul(1 << (tries - 1)).min(RESEND_MAX)
+}
 
 /// One of the two ends: the caller is 0, the callee 1.
 pub(super) type Side = usize;
@@ -133,6 +141,8 @@ pub(super) struct Pipe {
     pub(super) ended: bool,
     /// The reader has everything.
     pub(super) complete: bool,
+    /// A segment has vanished for good: the writer will give up.
+    doomed: bool,
 }
 
 impl Pipe {
@@ -191,6 +201,9 @@ impl Inner {
         let link = self.link(from, to);
         let fate = link.fate(now, segment.len());
         segment.cuts = link.cuts;
+        if link.stalled {
+            return self.vanish(now, &segment);
+        }
         match fate.arrivals[0] {
             Some(at) if fate.flipped.is_none() => self.schedule(at, Flight::Segment(segment)),
             Some(_) | None => self.retry(now, segment),
@@ -207,8 +220,53 @@ impl Inner {
             self.fail(segment.connection, segment.side, io::ErrorKind::TimedOut);
             return;
         }
-        let delay = RESEND_MIN.saturating_mul(1 << (segment.tries - 1)).min(RESEND_MAX);
-        self.schedule(now + delay, Flight::Retry(segment));
+        self.schedule(now + resend_after(segment.tries), Flight::Retry(segment));
+    }
+
+    /// A black hole has taken a segment. Nobody knows; the sender waits as long as it would try.
+    fn vanish(&mut self, now: Duration, segment: &Segment) {
+        let (id, side) = (segment.connection, segment.side);
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let awaited = !matches!(segment.body, Body::Reset);
+        if awaited && !std::mem::replace(&mut connection.pipes[side].doomed, true) {
+            self.schedule(now + PATIENCE, Flight::GiveUp { connection: id, side, opening: false });
+        }
+    }
+
+    /// The patience of an end is over.
+    pub(super) fn give_up(&mut self, id: u64, side: Side, opening: bool) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if !opening || connection.ends[side].state == EndState::Opening {
+            self.fail(id, side, io::ErrorKind::TimedOut);
+        }
+    }
+
+    /// Ends every connection between a host and others, for both ends.
+    pub(super) fn reset_streams(&mut self, node: NodeId) -> usize {
+        let concerned = |connection: &Connection| {
+            let [caller, callee] = connection.ends.each_ref().map(|end| end.node == node);
+            caller != callee && !connection.ends.iter().all(End::is_gone)
+        };
+        let all = self.connections.iter();
+        let ids: Vec<u64> = all.filter(|(_, c)| concerned(c)).map(|(id, _)| *id).collect();
+        for &id in &ids {
+            for side in [0, 1] {
+                self.reset(id, side);
+            }
+        }
+        ids.len()
+    }
+
+    /// An end hears that there is no such connection.
+    fn reset(&mut self, id: u64, side: Side) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let kind = match connection.ends[side].state {
+            EndState::Opening => io::ErrorKind::ConnectionRefused,
+            EndState::Open | EndState::Closed | EndState::Dead | EndState::Failed(_) => {
+                io::ErrorKind::ConnectionReset
+            }
+        };
+        self.fail(id, side, kind);
     }
 
     /// Ends the connection for one of its ends.
@@ -247,22 +305,18 @@ impl Inner {
         let (from, to) = (connection.ends[segment.side].node, connection.ends[side].node);
         let state = connection.ends[side].state;
         let link = self.link(from, to);
+        if link.stalled {
+            return self.vanish(now, &segment);
+        }
         if link.cut || link.cuts != segment.cuts {
             return self.retry(now, segment);
         }
         if !self.hosts.get(&to).is_some_and(|host| host.up) {
             return self.retry(now, segment);
         }
+        self.counts.segments += 1;
         match (&segment.body, state) {
-            (Body::Reset, _) => {
-                let kind = match state {
-                    EndState::Opening => io::ErrorKind::ConnectionRefused,
-                    EndState::Open | EndState::Closed | EndState::Dead | EndState::Failed(_) => {
-                        io::ErrorKind::ConnectionReset
-                    }
-                };
-                self.fail(segment.connection, side, kind);
-            }
+            (Body::Reset, _) => self.reset(segment.connection, side),
             (Body::Open(port), EndState::Opening) => self.called(now, *port, segment),
             (Body::Open(_), _) => {}
             (Body::Opened, EndState::Opening) => self.opened(segment.connection, side),
@@ -352,15 +406,17 @@ impl Inner {
     pub(super) fn bury(&mut self, now: Duration, node: NodeId) {
         self.listeners.retain(|&(owner, _), _| owner != node);
         let death = self.hosts.get(&node).map_or(Death::default(), |host| host.death);
+        let left = |end: &End| matches!(end.state, EndState::Closed | EndState::Dead);
         let ends: Vec<(u64, Side)> = self
             .connections
             .iter()
             .flat_map(|(&id, connection)| [0, 1].map(|side| (id, side, &connection.ends[side])))
-            .filter(|(_, _, end)| end.node == node && !end.is_gone())
+            .filter(|(_, _, end)| end.node == node && !left(end))
             .map(|(id, side, _)| (id, side))
             .collect();
         for (id, side) in ends {
-            if death == Death::Process {
+            let in_use = |c: &Connection| !c.ends[side].is_gone();
+            if death == Death::Process && self.connections.get(&id).is_some_and(in_use) {
                 self.transmit(now, Segment::new(id, side, Body::Reset));
             }
             if let Some(connection) = self.connections.get_mut(&id) {
@@ -368,5 +424,15 @@ impl Inner {
             }
             self.forget_if_over(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_as_long_as_all_tries() {
+        assert_eq!((1..TRIES_MAX).map(resend_after).sum::<Duration>(), PATIENCE);
     }
 }

@@ -1,5 +1,10 @@
 //! The network as its users see it: times are virtual, and every run is from a literal seed.
 
+mod groups;
+mod paused;
+mod streams;
+mod weather;
+
 use std::time::Duration;
 
 use madsim::runtime::{Handle, NodeHandle};
@@ -14,13 +19,15 @@ fn address(host: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host], port))
 }
 
+fn host(net: &Net, number: u8) -> NodeHandle {
+    let host = Handle::current().create_node().build();
+    net.attach(host.id(), address(number, 0).ip());
+    host
+}
+
 fn hosts() -> (Arc<Net>, [NodeHandle; 2]) {
     let net = Net::start();
-    let hosts = [1, 2].map(|number| {
-        let host = Handle::current().create_node().build();
-        net.attach(host.id(), address(number, 0).ip());
-        host
-    });
+    let hosts = [1, 2].map(|number| host(&net, number));
     (net, hosts)
 }
 
@@ -188,12 +195,17 @@ fn echo(host: &NodeHandle) {
     });
 }
 
-/// Sends 200 kB through the echo and returns the virtual time it took.
+/// Sends 200 kB through the echo over links of this quality, and returns the virtual time it took.
 fn echo_takes(seed: u64, change: impl Fn(&mut Quality)) -> Duration {
+    let mut quality = Quality::default();
+    change(&mut quality);
+    echo_takes_over(seed, |net| net.set_quality(quality))
+}
+
+fn echo_takes_over(seed: u64, prepare: impl FnOnce(&Net)) -> Duration {
     run(seed, async {
         let (net, [one, two]) = hosts();
-        net.change_link(one.id(), two.id(), &change);
-        net.change_link(two.id(), one.id(), &change);
+        prepare(&net);
         echo(&two);
         ms(10).await;
         let task = one.spawn(async {

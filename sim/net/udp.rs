@@ -1,9 +1,12 @@
 //! Datagram sockets. A socket's queue is bounded: what finds it full is lost, as in a kernel.
+//!
+//! A datagram to an IPv4 multicast group goes to every socket that has joined the group and is
+//! bound to the port, over the link to each one's host, and has a fate of its own on each.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -12,23 +15,31 @@ use bytes::Bytes;
 use madsim::plugin::node;
 use madsim::task::NodeId;
 
-use super::{DATAGRAM_LEN_MAX, Flight, Inner, Net, Sent};
+use super::flight::{Datagram, Flight};
+use super::{DATAGRAM_LEN_MAX, Delivered, Inner, Net, Sent};
 use crate::runtime::held;
 
 /// Datagrams that wait in a socket at most: 208 KiB of small ones, as Linux has it.
 const QUEUE_BOUND: usize = 1_024;
+
+/// Groups a socket may be in: what Linux allows.
+const GROUPS_MAX: usize = 20;
 
 /// A bound port.
 #[derive(Debug)]
 pub(super) struct Port {
     /// Which socket owns it: a socket that outlives its host must not unbind its successor.
     owner: u64,
+    local: SocketAddr,
+    groups: BTreeSet<Ipv4Addr>,
     queue: VecDeque<(Bytes, SocketAddr)>,
+    /// Datagrams ever put into its queue.
+    delivered: u64,
     waiting: Vec<Waker>,
 }
 
 impl Inner {
-    pub(super) fn send_datagram(
+    fn send_datagram(
         &mut self,
         now: Duration,
         node: NodeId,
@@ -36,60 +47,111 @@ impl Inner {
         payload: &[u8],
     ) {
         self.counts.sent += 1;
-        if let Some(tap) = &mut self.tap {
+        if let Some(tap) = &mut self.taps.sent {
             tap(Sent { at: now, node, from: source, to, payload });
         }
-        let Some(target) = self.resolve(node, to.ip()) else {
-            self.counts.unclaimed += 1;
+        if let IpAddr::V4(group) = to.ip()
+            && group.is_multicast()
+        {
+            let members = self.groups.get(&(group, to.port())).cloned().unwrap_or_default();
+            self.counts.unclaimed += u64::from(members.is_empty());
+            for member in members {
+                self.carry(now, (node, member), (source, Some(group), to.port()), payload);
+            }
             return;
-        };
-        let link = self.link(node, target);
+        }
+        match self.resolve(node, to.ip()) {
+            Some(host) => self.carry(now, (node, host), (source, None, to.port()), payload),
+            None => self.counts.unclaimed += 1,
+        }
+    }
+
+    /// Puts a datagram on the link to one host.
+    fn carry(
+        &mut self,
+        now: Duration,
+        (from, to): (NodeId, NodeId),
+        (source, group, port): (SocketAddr, Option<Ipv4Addr>, u16),
+        payload: &[u8],
+    ) {
+        let link = self.link(from, to);
         let fate = link.fate(now, payload.len());
         let full = link.in_flight >= link.quality.in_flight || payload.len() > link.quality.mtu;
         let copies = if full { 0 } else { fate.arrivals.iter().flatten().count() };
         link.in_flight += copies;
         let cuts = link.cuts;
-        let mut bytes = payload.to_vec();
-        if let Some(bit) = fate.flipped {
-            let byte = usize::try_from(bit / 8).expect("a bit of the payload");
-            bytes[byte] ^= 1 << (bit % 8);
-        }
         self.counts.lost += u64::from(copies == 0);
         self.counts.duplicated += u64::from(copies == 2);
         self.counts.corrupted += u64::from(copies > 0 && fate.flipped.is_some());
-        let payload = Bytes::from(bytes);
         for at in fate.arrivals.into_iter().flatten().take(copies) {
-            let payload = payload.clone();
-            let port = to.port();
-            let flight = Flight::Datagram { from: node, to: target, cuts, source, port, payload };
-            self.schedule(at, flight);
+            let mut bytes = payload.to_vec();
+            if let Some(bit) = fate.flipped {
+                let byte = usize::try_from(bit / 8).expect("a bit of the payload");
+                bytes[byte] ^= 1 << (bit % 8);
+            }
+            let payload = Bytes::from(bytes);
+            let datagram = Datagram { from, to, cuts, source, group, port, payload };
+            self.schedule(at, Flight::Datagram(datagram));
         }
     }
 
-    pub(super) fn deliver_datagram(
-        &mut self,
-        (from, to): (NodeId, NodeId),
-        cuts: u64,
-        port: u16,
-        datagram: (Bytes, SocketAddr),
-    ) {
+    pub(super) fn deliver_datagram(&mut self, now: Duration, datagram: Datagram) {
+        let Datagram { from, to, cuts, source, group, port, payload } = datagram;
         let link = self.link(from, to);
         link.in_flight -= 1;
         if link.cut || link.cuts != cuts {
             self.counts.lost += 1;
             return;
         }
-        let Some(port) = self.ports.get_mut(&(to, port)) else {
+        let bound = self.ports.get_mut(&(to, port));
+        let Some(bound) = bound.filter(|bound| group.is_none_or(|g| bound.groups.contains(&g)))
+        else {
             self.counts.unclaimed += 1;
             return;
         };
-        if port.queue.len() >= QUEUE_BOUND {
+        if bound.queue.len() >= QUEUE_BOUND {
             self.counts.overflowed += 1;
             return;
         }
-        port.queue.push_back(datagram);
+        if let Some(tap) = &mut self.taps.delivered {
+            let to_address = group.map_or(bound.local, |group| SocketAddr::from((group, port)));
+            tap(Delivered { at: now, node: to, from: source, to: to_address, payload: &payload });
+        }
+        bound.queue.push_back((payload, source));
+        bound.delivered += 1;
         self.counts.delivered += 1;
-        port.waiting.drain(..).for_each(Waker::wake);
+        bound.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    fn leave(&mut self, group: Ipv4Addr, (node, port): (NodeId, u16)) {
+        if let Some(members) = self.groups.get_mut(&(group, port)) {
+            members.remove(&node);
+            if members.is_empty() {
+                self.groups.remove(&(group, port));
+            }
+        }
+    }
+
+    fn unbind(&mut self, place: (NodeId, u16)) {
+        let groups = self.ports.remove(&place).map(|port| port.groups);
+        for group in groups.into_iter().flatten() {
+            self.leave(group, place);
+        }
+    }
+
+    /// A host has died, with its sockets.
+    pub(super) fn unbind_all(&mut self, node: NodeId) {
+        let range = (node, u16::MIN)..=(node, u16::MAX);
+        let places: Vec<_> = self.ports.range(range).map(|(place, _)| *place).collect();
+        places.into_iter().for_each(|place| self.unbind(place));
+    }
+}
+
+impl Net {
+    /// Datagrams that the socket now bound to a port has been given since it was bound; `None` if
+    /// none is.
+    pub fn delivered_to(&self, node: NodeId, port: u16) -> Option<u64> {
+        held(&self.inner).ports.get(&(node, port)).map(|port| port.delivered)
     }
 }
 
@@ -113,7 +175,14 @@ impl UdpSocket {
         let local =
             inner.claim(node, address, |inner, port| inner.ports.contains_key(&(node, port)))?;
         let id = inner.number();
-        let port = Port { owner: id, queue: VecDeque::new(), waiting: Vec::new() };
+        let port = Port {
+            owner: id,
+            local,
+            groups: BTreeSet::new(),
+            queue: VecDeque::new(),
+            delivered: 0,
+            waiting: Vec::new(),
+        };
         inner.ports.insert((node, local.port()), port);
         drop(inner);
         Ok(Self { net, node, id, local })
@@ -124,7 +193,39 @@ impl UdpSocket {
         self.local
     }
 
-    /// Sends one datagram; what becomes of it the link decides.
+    /// Takes in what is sent to a multicast group and the socket's port, by itself too.
+    ///
+    /// Errors: `InvalidInput` for an address that is no group's; `AddrInUse` for a group it is in;
+    /// `QuotaExceeded` above 20 groups; `NotConnected` once the host died.
+    pub fn join_multicast(&self, group: Ipv4Addr) -> io::Result<()> {
+        if !group.is_multicast() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut inner = held(&self.net.inner);
+        let port = self.port(&mut inner)?;
+        if port.groups.len() >= GROUPS_MAX {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        if !port.groups.insert(group) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        inner.groups.entry((group, self.local.port())).or_default().insert(self.node);
+        Ok(())
+    }
+
+    /// Takes in no more of what is sent to a group, nor of what is under way to it.
+    ///
+    /// Errors: `AddrNotAvailable` for a group it is not in; `NotConnected` once the host died.
+    pub fn leave_multicast(&self, group: Ipv4Addr) -> io::Result<()> {
+        let mut inner = held(&self.net.inner);
+        if !self.port(&mut inner)?.groups.remove(&group) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        inner.leave(group, (self.node, self.local.port()));
+        Ok(())
+    }
+
+    /// Sends one datagram; what becomes of it the link decides, for a group each link for itself.
     ///
     /// Errors: `InvalidInput` above [`DATAGRAM_LEN_MAX`] bytes; `NotConnected` once the host died.
     pub fn send_to(&self, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
@@ -172,7 +273,7 @@ impl Drop for UdpSocket {
     fn drop(&mut self) {
         let mut inner = held(&self.net.inner);
         if self.port(&mut inner).is_ok() {
-            inner.ports.remove(&(self.node, self.local.port()));
+            inner.unbind((self.node, self.local.port()));
         }
     }
 }

@@ -17,12 +17,12 @@ use clock::{Instant, Now};
 use host::world::World;
 use madsim::task::NodeId;
 
-pub use store::{Bug, Store};
+pub use store::{Onlooker, Store};
 
 use crate::clocks::Clocks;
 use crate::dice::{Dice, Seed};
 use crate::net::{TcpListener, UdpSocket};
-use crate::runtime::{MadsimRuntime, held, sleep_virtual_until};
+use crate::runtime::{MadsimRuntime, Sleep, held};
 
 /// The outside of one simulated node. Made once per machine; boots share it.
 #[derive(Clone, Debug)]
@@ -54,8 +54,7 @@ impl World for Outside {
 
     async fn sleep_until(&self, at: Instant) {
         if self.now().instant < at {
-            let local = Duration::from_micros(at.as_micros());
-            sleep_virtual_until(self.clocks.virtual_at(self.node, local)).await;
+            Sleep::until_on(self.node, Duration::from_micros(at.as_micros())).await;
         }
     }
 

@@ -8,12 +8,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use bytes::Bytes;
 use host::disk::Disk as HostDisk;
-use host::storage::{Batch, Database, Medium, StorageError};
+use host::storage::{Batch, Database, Medium, Op, StorageError};
 use openraft_rt::{Oneshot as _, OneshotSender as _};
 use redb::StorageBackend;
+use sabotage::Bug;
 
+use crate::clocks::virtual_now;
 use crate::disk::Disk;
 use crate::runtime::{Once, OnceReceiver, OnceSender, held};
 
@@ -22,74 +26,6 @@ const FILE: &str = "tern.redb";
 const TEMPORARY: &str = "tern.redb.new";
 /// Says that an fsync has failed.
 const SUSPECT: &str = "tern.redb.suspect";
-
-/// Bugs that can be planted beneath a node, to prove that the checkers see. Feature `sabotage`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bug {
-    /// None.
-    #[default]
-    None,
-    /// Batches are acknowledged when they are written, not when they are durable.
-    #[cfg(any(test, feature = "sabotage"))]
-    AckBeforeFsync,
-    /// At its second power cut the machine gets its disk back as it was at the first.
-    #[cfg(any(test, feature = "sabotage"))]
-    StaleDisk,
-}
-
-impl Bug {
-    /// Every bug that can be planted in this build.
-    pub const ALL: &[Self] = &[
-        #[cfg(any(test, feature = "sabotage"))]
-        Self::AckBeforeFsync,
-        #[cfg(any(test, feature = "sabotage"))]
-        Self::StaleDisk,
-    ];
-
-    /// As the command line calls it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::AckBeforeFsync => "ack-before-fsync",
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::StaleDisk => "stale-disk",
-        }
-    }
-
-    /// The checkers that must catch it: all of them.
-    pub const fn catchers(self) -> &'static [&'static str] {
-        match self {
-            Self::None => &[],
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::AckBeforeFsync => &["S7"],
-            // The same counters, log positions and readings come round again.
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::StaleDisk => &["S1", "S6", "S7"],
-        }
-    }
-
-    const fn answers_early(self) -> bool {
-        match self {
-            Self::None => false,
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::AckBeforeFsync => true,
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::StaleDisk => false,
-        }
-    }
-
-    /// Whether the machine keeps an image of its disk to come back to.
-    pub const fn turns_back(self) -> bool {
-        match self {
-            Self::None => false,
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::AckBeforeFsync => false,
-            #[cfg(any(test, feature = "sabotage"))]
-            Self::StaleDisk => true,
-        }
-    }
-}
 
 impl Medium for Disk {
     fn exists(&self) -> io::Result<bool> {
@@ -126,6 +62,15 @@ impl Medium for Disk {
 
 type Answer = Result<(), StorageError>;
 
+/// Sees what a node's storage is asked to write. Must not call the storage.
+pub trait Onlooker: Send + Sync + std::fmt::Debug {
+    /// An entry of the log is on its way to the disk.
+    fn logged(&self, index: u64, record: &Bytes);
+
+    /// What is written now will be durable after so much time.
+    fn waits(&self, wait: Duration);
+}
+
 /// Batches that wait for the next commit.
 #[derive(Debug, Default)]
 struct Waiting {
@@ -139,32 +84,40 @@ pub struct Store {
     database: Arc<Database>,
     disk: Disk,
     waiting: Arc<Mutex<Waiting>>,
+    onlooker: Option<Arc<dyn Onlooker>>,
 }
 
 impl Store {
     /// Opens the storage, creating it on an empty disk, and starts its task on the node whose task
     /// is running.
     ///
-    /// Errors: what [`Database::open`] says.
-    pub async fn open(disk: Disk, bug: Bug) -> Result<Self, StorageError> {
+    /// * `onlooker`: is told of every write.
+    /// * Errors: what [`Database::open`] says.
+    pub async fn open(
+        disk: Disk,
+        onlooker: Option<Arc<dyn Onlooker>>,
+    ) -> Result<Self, StorageError> {
         let database = Arc::new(Database::open(disk.clone())?);
         disk.flush().await.map_err(|error| StorageError::Io {
             doing: "opening the simulated disk",
             text: error.to_string(),
         })?;
-        let store = Self { database, disk, waiting: Arc::default() };
-        madsim::task::spawn(store.clone().commit_all(bug));
+        let store = Self { database, disk, waiting: Arc::default(), onlooker };
+        madsim::task::spawn(store.clone().commit_all());
         Ok(store)
     }
 
-    async fn commit_all(self, bug: Bug) {
+    async fn commit_all(self) {
         loop {
             let (batches, answers): (Vec<_>, Vec<_>) =
                 Gather(&self.waiting).await.into_iter().unzip();
             let results = self.database.commit(&batches);
             let flush = self.disk.enqueue();
+            if let Some(onlooker) = &self.onlooker {
+                onlooker.waits(flush.done_at.saturating_sub(virtual_now()));
+            }
             let mut pending: Vec<_> = answers.into_iter().zip(results).collect();
-            if bug.answers_early() {
+            if sabotage::planted(Bug::AckBeforeFsync) {
                 answer(&mut pending);
             }
             if self.disk.finish(flush).await.is_err() {
@@ -219,6 +172,13 @@ impl HostDisk for Store {
     type Commit = Commit;
 
     fn commit(&self, batch: Batch) -> Commit {
+        if let Some(onlooker) = &self.onlooker {
+            for op in batch.ops() {
+                if let Op::PutLog { index, record, .. } = op {
+                    onlooker.logged(*index, record);
+                }
+            }
+        }
         let (sender, receiver) = Once::channel();
         let mut waiting = held(&self.waiting);
         waiting.batches.push((batch, sender));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use host::raft::machine::StoredChunks;
 use host::raft::{Chunks, Consensus, Content, Entry, Machine, MachineError, Outcome, Settings};
+use sabotage::Bug;
 
 use super::*;
 use crate::clocks::virtual_now;
@@ -81,7 +82,7 @@ async fn propose(log: Log, boot: u32, history: Arc<Mutex<History>>) {
 }
 
 /// One node, five power cuts, a quiet end. Everything a seed decides.
-fn power_cuts(seed: u64, bug: Bug) -> History {
+fn power_cuts(seed: u64) -> History {
     machine_room(seed).block_on(async move {
         let handle = madsim::runtime::Handle::current();
         let node = handle.create_node().build();
@@ -95,7 +96,7 @@ fn power_cuts(seed: u64, bug: Bug) -> History {
             let (disk_of_node, machine, out) = (disk.clone(), tape.clone(), Arc::clone(&history));
             let node_now = handle.get_node(node.id()).unwrap();
             node_now.spawn(async move {
-                let store = Store::open(disk_of_node, bug).await.unwrap();
+                let store = Store::open(disk_of_node, None).await.unwrap();
                 let log = Log::start(store, machine, settings).await.unwrap();
                 held(&out).boots += 1;
                 if boot < 5 {
@@ -133,7 +134,7 @@ fn lost(history: &History) -> usize {
 fn no_decided_command_is_lost_to_power_cuts() {
     let mut acknowledged = 0;
     for seed in 0..50 {
-        let history = power_cuts(seed, Bug::None);
+        let history = power_cuts(seed);
         assert_eq!(lost(&history), 0, "seed {seed}");
         assert!(history.final_log.is_sorted_by_key(|(index, _)| *index), "seed {seed}");
         acknowledged += history.acknowledged.len();
@@ -143,13 +144,14 @@ fn no_decided_command_is_lost_to_power_cuts() {
 
 #[test]
 fn a_store_that_answers_before_the_fsync_is_noticed() {
-    let noticed = (0..20).filter(|&seed| lost(&power_cuts(seed, Bug::AckBeforeFsync)) > 0).count();
+    let _bug = sabotage::plant(Bug::AckBeforeFsync);
+    let noticed = (0..20).filter(|&seed| lost(&power_cuts(seed)) > 0).count();
     assert!(noticed >= 10, "noticed in {noticed} of 20 seeds only");
 }
 
 #[test]
 fn a_run_repeats_to_the_nanosecond() {
-    let (first, second) = (power_cuts(7, Bug::None), power_cuts(7, Bug::None));
+    let (first, second) = (power_cuts(7), power_cuts(7));
     assert_eq!(first, second);
-    assert_ne!(first.ended_at, power_cuts(8, Bug::None).ended_at);
+    assert_ne!(first.ended_at, power_cuts(8).ended_at);
 }

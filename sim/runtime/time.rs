@@ -3,6 +3,9 @@
 //! madsim's own sleep lasts a millisecond at least and leaves a timer behind at every poll. Ours is
 //! exact to the nanosecond and arms one timer. The shortest sleep is a microsecond, so that a
 //! task that spins on a deadline already passed moves time on instead of hanging the run.
+//!
+//! A timer in a node's time asks the node's clock when it fires: if the clock has become slower or
+//! stood still, the timer is armed anew for what is left.
 
 use std::fmt;
 use std::future::Future;
@@ -12,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use madsim::plugin::node;
+use madsim::task::NodeId;
 use madsim::time::TimeHandle;
 
 use crate::clocks::{Clocks, virtual_now};
@@ -82,12 +86,20 @@ pub struct Sleep {
     inner: madsim::time::Sleep,
     /// Who is woken by the timer already armed.
     armed: Option<Waker>,
+    /// Whose clock must show what; `None` for the world's.
+    local: Option<(NodeId, Duration)>,
 }
 
 impl Sleep {
     /// Until the clock of the node whose task is running shows `deadline`.
     pub fn until(deadline: LocalInstant) -> Self {
-        Self::until_virtual(Clocks::current().virtual_at(node(), deadline.0))
+        Self::until_on(node(), deadline.0)
+    }
+
+    /// Until the monotonic clock of `node` shows `local`, whoever asks.
+    pub fn until_on(node: NodeId, local: Duration) -> Self {
+        let at = Clocks::current().virtual_at(node, local);
+        Self { local: Some((node, local)), ..Self::until_virtual(at) }
     }
 
     fn until_virtual(at: Duration) -> Self {
@@ -96,7 +108,20 @@ impl Sleep {
         let wait = at.saturating_sub(now).max(SLEEP_MIN);
         let mut inner = time.sleep(wait);
         Pin::new(&mut inner).reset(time.now_instant() + wait);
-        Self { inner, armed: None }
+        Self { inner, armed: None, local: None }
+    }
+
+    /// Whether the clock that counts shows the deadline; if not, the timer is set anew.
+    fn is_over(&mut self) -> bool {
+        if !self.inner.is_elapsed() {
+            return false;
+        }
+        let Some((node, local)) = self.local else { return true };
+        if Clocks::current().monotonic(node) >= local {
+            return true;
+        }
+        *self = Self::until_on(node, local);
+        false
     }
 }
 
@@ -104,7 +129,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.inner.is_elapsed() {
+        if self.is_over() {
             return Poll::Ready(());
         }
         if self.armed.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -193,6 +218,39 @@ mod tests {
             assert!(local >= Duration::from_secs(11));
             let virtual_ms = virtual_now().as_millis();
             assert!((9_999..10_005).contains(&virtual_ms), "{virtual_ms}");
+        });
+    }
+
+    #[test]
+    fn a_timer_waits_for_a_clock_that_has_stood_still_or_become_slower() {
+        machine_room(1).block_on(async {
+            let node = madsim::runtime::Handle::current().create_node().build();
+            let (clocks, id) = (Clocks::current(), node.id());
+            let sleeping = |secs: u64| {
+                node.spawn(async move {
+                    MadsimRuntime::sleep(Duration::from_secs(secs)).await;
+                    virtual_now()
+                })
+            };
+            let task = sleeping(10);
+            sleep_virtual(Duration::from_secs(4)).await;
+            clocks.freeze(id);
+            sleep_virtual(Duration::from_secs(100)).await;
+            clocks.thaw(id);
+            let woken = task.await.unwrap();
+            assert!((110_000..110_010).contains(&woken.as_millis()), "{woken:?}");
+            let task = sleeping(10);
+            sleep_virtual(Duration::from_secs(5)).await;
+            clocks.drift(id, -500_000);
+            let woken = task.await.unwrap();
+            assert!((125_000..125_010).contains(&woken.as_millis()), "{woken:?}");
+            // Set up while the clock stands still: it looks again, and finds that it goes.
+            clocks.freeze(id);
+            let task = sleeping(5);
+            sleep_virtual(Duration::from_secs(20)).await;
+            clocks.thaw(id);
+            let woken = task.await.unwrap();
+            assert!((155_000..155_510).contains(&woken.as_millis()), "{woken:?}");
         });
     }
 }

@@ -1,148 +1,110 @@
-//! What is wrong with a scenario file, in words that name the place and the remedy.
+//! What types cannot say about a scenario: numbers in their bounds, faults that fit their kind and
+//! the hosts that are there.
 
-use super::{Fault, FaultKind, Scenario};
-use crate::clocks::DRIFT_PPM_MAX;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-/// Largest scenario file, in bytes.
-const TEXT_LEN_MAX: usize = 256 * 1024;
+use lorawan::Region;
 
-/// Why a scenario cannot be run. Exit code 4.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScenarioError {
-    /// The file cannot be read.
-    #[error("{file}: {why}")]
-    Read {
-        /// Its name.
-        file: String,
-        /// What the system said.
-        why: String,
-    },
-    /// It is larger than any story.
-    #[error("{file}: {len} bytes; a scenario has at most {TEXT_LEN_MAX}")]
-    TooLarge {
-        /// Its name.
-        file: String,
-        /// Its size in bytes.
-        len: usize,
-    },
-    /// A key that does not exist.
-    #[error("{file}:{line}: there is no key `{key}` here; {hint}")]
-    UnknownKey {
-        /// The file's name.
-        file: String,
-        /// Line, from 1.
-        line: usize,
-        /// The key as written.
-        key: String,
-        /// The nearest known one, and all others.
-        hint: String,
-    },
-    /// Not TOML, or a value of another type.
-    #[error("{file}:{line}: {why}")]
-    Form {
-        /// The file's name.
-        file: String,
-        /// Line, from 1.
-        line: usize,
-        /// What is wrong.
-        why: String,
-    },
-    /// Values that cannot be.
-    #[error("{file}: {why}")]
-    Value {
-        /// The file's name.
-        file: String,
-        /// What is wrong, with the key.
-        why: String,
-    },
-}
+use crate::error::{ScenarioError, hint};
+use crate::fault::{Fault, FaultKind, Key};
+use crate::{Lines, Scenario, named};
 
-impl ScenarioError {
-    pub(super) fn from_toml(file: &str, text: &str, error: &toml::de::Error) -> Self {
-        let line = error.span().map_or(1, |span| line_of(text, span.start));
-        let (file, message) = (file.to_owned(), error.message());
-        match unknown_key(message) {
-            Some((key, known)) => Self::UnknownKey { file, line, hint: hint(&key, &known), key },
-            None => Self::Form { file, line, why: message.to_owned() },
+/// Largest drift, in parts per million: far beyond any quartz, below a clock that stands still.
+const DRIFT_PPM_MAX: u32 = 500_000;
+/// Longest pause of a process.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Pinned seeds of one scenario.
+const SEEDS_MAX: usize = 100;
+/// Faults and links of one scenario.
+const TABLES_MAX: usize = 5_000;
+/// Stands for a target drawn for each seed, and for every one.
+const ANY: &str = "any";
+const ALL: &str = "all";
+
+pub(crate) fn scenario(
+    file: &str,
+    scenario: &Scenario,
+    lines: &Lines,
+) -> Result<(), ScenarioError> {
+    let value = |why: String| ScenarioError::Value { file: file.to_owned(), why };
+    numbers(scenario).map_err(value)?;
+    moments(scenario).map_err(value)?;
+    let region = Region::from_name(&scenario.nodes.region);
+    region.map_err(|error| value(format!("nodes.region: {error}")))?;
+    for (place, link) in scenario.link.iter().enumerate() {
+        let hosts = scenario.hosts();
+        for name in [&link.from, &link.to] {
+            known(name, &hosts, &[]).map_err(|why| {
+                let line = lines.links.get(place).copied().unwrap_or(1);
+                ScenarioError::Form { file: file.to_owned(), line, why }
+            })?;
         }
     }
-}
-
-/// The line, from 1, in which a byte of the text lies.
-pub(super) fn line_of(text: &str, at: usize) -> usize {
-    text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1
-}
-
-/// Takes serde's sentence apart: "unknown field `x`, expected one of `a`, `b`".
-fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
-    let rest = message
-        .strip_prefix("unknown field ")
-        .or_else(|| message.strip_prefix("unknown variant "))?;
-    let mut quoted = rest.split('`').skip(1).step_by(2).map(str::to_owned);
-    Some((quoted.next()?, quoted.collect()))
-}
-
-fn hint(key: &str, known: &[String]) -> String {
-    let all = known.join(", ");
-    match known.iter().min_by_key(|candidate| distance(key, candidate)) {
-        Some(nearest) if distance(key, nearest) <= key.len().div_ceil(3) => {
-            format!("did you mean `{nearest}`? (known: {all})")
-        }
-        Some(_) | None => format!("known: {all}"),
-    }
-}
-
-/// How many letters must be changed, added or removed to make `b` out of `a`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-pub(super) fn size(file: &str, text: &str) -> Result<(), ScenarioError> {
-    if text.len() > TEXT_LEN_MAX {
-        return Err(ScenarioError::TooLarge { file: file.to_owned(), len: text.len() });
+    for (place, fault) in scenario.fault.iter().enumerate() {
+        check_fault(scenario, fault).map_err(|why| {
+            let line = lines.faults.get(place).copied().unwrap_or(1);
+            let why = format!("fault {} ({}): {why}", place + 1, fault.kind);
+            ScenarioError::Form { file: file.to_owned(), line, why }
+        })?;
     }
     Ok(())
 }
 
-/// Checks what types cannot say. `lines` are those of the `[[fault]]` tables.
-pub(super) fn scenario(
-    file: &str,
-    scenario: &Scenario,
-    lines: &[usize],
-) -> Result<(), ScenarioError> {
-    let counts = [
-        ("nodes.count", scenario.nodes.count, 1..=9),
-        ("gateways.count", scenario.gateways.count, 1..=100),
-        ("devices.count", scenario.devices.count, 1..=10_000),
-        ("clients.count", scenario.clients.count, 0..=100),
+fn within(key: &str, number: u64, allowed: RangeInclusive<u64>) -> Result<(), String> {
+    if allowed.contains(&number) {
+        return Ok(());
+    }
+    let (low, high) = allowed.into_inner();
+    Err(format!("{key} is {number}, which is not between {low} and {high}"))
+}
+
+fn numbers(scenario: &Scenario) -> Result<(), String> {
+    let (gateways, devices) = (&scenario.gateways, &scenario.devices);
+    let (clients, callers) = (&scenario.clients, &scenario.callers);
+    let allowed: [(&str, u64, RangeInclusive<u64>); 17] = [
+        ("nodes.count", scenario.nodes.count.into(), 1..=9),
+        ("nodes.snapshot_every", scenario.nodes.snapshot_every, 10..=1_000_000),
+        ("network.queue", scenario.network.queue.into(), 1..=1_000_000),
+        ("gateways.count", gateways.count.into(), 1..=100),
+        ("gateways.twins", gateways.twins.into(), 0..=8),
+        ("devices.count", devices.count.into(), 1..=10_000),
+        ("devices.abp", devices.abp.into(), 0..=devices.count.into()),
+        ("clients.count", clients.count.into(), 0..=100),
+        ("clients.transient", clients.transient.into(), 0..=100),
+        ("clients.publishers", clients.publishers.into(), 0..=10),
+        ("callers.count", callers.count.into(), 0..=20),
+        ("callers.keys", callers.keys.into(), 1..=20),
         ("workload.tries", scenario.workload.tries.into(), 1..=8),
+        ("bounds.probe_tries", scenario.bounds.probe_tries.into(), 1..=100),
+        ("bounds.memory_mib", scenario.bounds.memory_mib.into(), 16..=16_384),
+        ("the number of faults", scenario.fault.len() as u64, 0..=TABLES_MAX as u64),
+        ("the number of seeds", scenario.seeds.len() as u64, 0..=SEEDS_MAX as u64),
     ];
-    for (key, count, allowed) in counts {
-        if !allowed.contains(&count) {
-            let (low, high) = allowed.into_inner();
-            let why = format!("{key} is {count}, which is not between {low} and {high}");
-            return Err(ScenarioError::Value { file: file.to_owned(), why });
-        }
+    allowed.into_iter().try_for_each(|(key, number, allowed)| within(key, number, allowed))?;
+    within("the number of links", scenario.link.len() as u64, 0..=TABLES_MAX as u64)?;
+    if scenario.violates.is_none() && scenario.plant.is_some() {
+        return Err("`plant` without `violates`: say which checker must object".to_owned());
     }
-    if scenario.workload.uplink_every.0.start.is_zero() {
-        let why = "workload.uplink_every must not begin at zero".to_owned();
-        return Err(ScenarioError::Value { file: file.to_owned(), why });
+    Ok(())
+}
+
+fn moments(scenario: &Scenario) -> Result<(), String> {
+    if scenario.duration.0.is_zero() {
+        return Err("duration must not be zero".to_owned());
     }
-    for (place, fault) in scenario.fault.iter().enumerate() {
-        if let Err(why) = check_fault(scenario, fault) {
-            let line = lines.get(place).copied().unwrap_or(1);
-            let why = format!("fault {}: {why}", place + 1);
-            return Err(ScenarioError::Form { file: file.to_owned(), line, why });
+    let (workload, clients) = (&scenario.workload, &scenario.clients);
+    let pauses = [
+        ("workload.uplink_every", Some(&workload.uplink_every)),
+        ("workload.downlink_every", workload.downlink_every.as_ref()),
+        ("workload.rejoin_every", workload.rejoin_every.as_ref()),
+        ("clients.publish_every", Some(&clients.publish_every)),
+        ("clients.away_every", clients.away_every.as_ref()),
+        ("callers.every", Some(&scenario.callers.every)),
+    ];
+    for (key, pause) in pauses {
+        if pause.is_some_and(|pause| pause.0.start.is_zero()) {
+            return Err(format!("{key} must not begin at zero"));
         }
     }
     Ok(())
@@ -153,58 +115,70 @@ fn check_fault(scenario: &Scenario, fault: &Fault) -> Result<(), String> {
     if fault.at.0.end > end {
         return Err(format!("`at` ends at {:?}, after the run's {end:?}", fault.at.0.end));
     }
-    if fault.times.is_some_and(|times| !(1..=1_000).contains(&times)) {
-        return Err("`times` must be between 1 and 1,000".to_owned());
+    let (needed, allowed) = fault.kind.keys();
+    let present = fault.keys();
+    if let Some(missing) = needed.iter().find(|key| !present.contains(key)) {
+        return Err(format!("`{}` is missing", missing.name()));
     }
-    let kind = fault.kind;
-    let needs = |present: bool, key: &str, wanted: bool| match (present, wanted) {
-        (false, true) => Err(format!("`{key}` is missing")),
-        (true, false) => Err(format!("`{key}` means nothing for this kind of fault")),
-        (true, true) | (false, false) => Ok(()),
-    };
-    let cut = kind == FaultKind::Cut;
-    needs(fault.node.is_some(), "node", !cut)?;
-    needs(fault.from.is_some(), "from", cut)?;
-    needs(fault.to.is_some(), "to", cut)?;
-    if !matches!(kind, FaultKind::PowerCut | FaultKind::Kill) {
-        needs(fault.after.is_some(), "after", false)?;
+    let strange = |key: &&Key| !needed.contains(key) && !allowed.contains(key);
+    if let Some(key) = present.iter().find(strange) {
+        let known: Vec<_> = needed.iter().chain(allowed).map(|key| key.name()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let name = key.name();
+        return Err(format!("`{name}` means nothing for this kind of fault (it takes: {known})"));
     }
-    needs(fault.by.is_some(), "by", kind == FaultKind::ClockJump)?;
-    needs(fault.ppm.is_some(), "ppm", kind == FaultKind::ClockDrift)?;
-    if !cut {
-        needs(fault.both.is_some(), "both", false)?;
+    within("`times`", fault.times.unwrap_or(1).into(), 1..=1_000)?;
+    within("`per_s`", fault.per_s.unwrap_or(1).into(), 1..=16_000)?;
+    within("`count`", fault.count.unwrap_or(1).into(), 1..=10_000)?;
+    within("`factor`", fault.factor.unwrap_or(2).into(), 2..=1_000)?;
+    if fault.write.as_ref().is_some_and(|write| *write.0.start() == 0) {
+        return Err("`write` counts from 1".to_owned());
     }
-    if kind != FaultKind::ClockJump {
-        needs(fault.backwards.is_some(), "backwards", false)?;
-    }
-    if matches!(kind, FaultKind::FsyncError | FaultKind::ClockJump) {
-        needs(fault.lasts.is_some(), "lasts", false)?;
-    }
-    if fault.ppm.is_some_and(|ppm| ppm.unsigned_abs() > DRIFT_PPM_MAX.unsigned_abs()) {
+    if fault.ppm.is_some_and(|ppm| ppm.unsigned_abs() > DRIFT_PPM_MAX) {
         return Err(format!("`ppm` must be {DRIFT_PPM_MAX} at most, either way"));
     }
-    let hosts = hosts(scenario);
+    let long = fault.lasts.as_ref().is_some_and(|lasts| lasts.0.end > PAUSE_MAX);
+    if fault.kind == FaultKind::Pause && long {
+        return Err(format!("a pause lasts {PAUSE_MAX:?} at most"));
+    }
+    if fault.aim.is_some() && fault.after.is_none() {
+        return Err("`aim` without `after`: say which promise it waits for".to_owned());
+    }
+    targets(scenario, fault)
+}
+
+fn targets(scenario: &Scenario, fault: &Fault) -> Result<(), String> {
+    let hosts = scenario.hosts();
     let nodes = &hosts[..scenario.nodes.count as usize];
-    for (name, known) in [(&fault.node, nodes), (&fault.from, &hosts), (&fault.to, &hosts)] {
-        if let Some(name) = name
-            && !known.contains(name)
-        {
-            return Err(format!("there is no `{name}` in this scenario; {}", hint(name, known)));
+    let of = |prefix: &'static str, count: u32| -> Vec<String> { named(prefix, count).collect() };
+    let words = [ANY, ALL];
+    for (name, among, words) in [
+        (&fault.node, nodes, &words[..1]),
+        (&fault.gateway, &of("gw", scenario.gateways.total())[..], &words[..]),
+        (&fault.device, &of("dev", scenario.devices.count)[..], &words[..]),
+        (&fault.client, &of("app", scenario.clients.total())[..], &words[..]),
+        (&fault.from, &hosts[..], &[]),
+        (&fault.to, &hosts[..], &[]),
+    ] {
+        if let Some(name) = name {
+            known(name, among, words)?;
         }
     }
-    if cut && fault.from == fault.to {
+    if fault.from.is_some() && fault.from == fault.to {
         return Err("`from` and `to` are the same host".to_owned());
     }
     Ok(())
 }
 
-/// The names of all hosts: nodes first, then gateways, then clients.
-fn hosts(scenario: &Scenario) -> Vec<String> {
-    let named = |prefix: &'static str, count: u32| (1..=count).map(move |n| format!("{prefix}{n}"));
-    named("n", scenario.nodes.count)
-        .chain(named("gw", scenario.gateways.count))
-        .chain(named("app", scenario.clients.count))
-        .collect()
+fn known(name: &str, among: &[String], words: &[&str]) -> Result<(), String> {
+    if among.iter().any(|known| known == name) || (words.contains(&name) && !among.is_empty()) {
+        return Ok(());
+    }
+    // Ten thousand names are no help: the first few show how they look.
+    let shown: Vec<String> =
+        among.iter().take(12).cloned().chain(words.iter().map(|&word| word.to_owned())).collect();
+    let name: String = name.chars().take(40).collect();
+    Err(format!("there is no `{name}` in this scenario; {}", hint(&name, &shown)))
 }
 
 #[cfg(test)]
@@ -212,6 +186,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::TEXT_LEN_MAX;
 
     const HEAD: &str = "title = \"t\"\nduration = \"60s\"\n";
 
@@ -226,15 +201,22 @@ mod tests {
         assert_eq!(scenario.nodes.count, 1);
         assert_eq!(scenario.workload.tries, 8);
         assert!(scenario.fault.is_empty());
+        assert_eq!(scenario.to_toml().unwrap().lines().count(), 3, "defaults are not written");
     }
 
     #[test]
-    fn every_committed_scenario_reads() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    fn every_committed_scenario_reads_and_is_written_as_it_reads() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios");
         let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-        let scenarios = files.filter(|path| path.extension().is_some_and(|end| end == "toml"));
-        let read = scenarios.map(|path| Scenario::load(&path).unwrap_or_else(|e| panic!("{e}")));
-        assert!(read.count() >= 1);
+        let mut read = 0;
+        for path in files.filter(|path| path.extension().is_some_and(|end| end == "toml")) {
+            let scenario = Scenario::load(&path).unwrap_or_else(|error| panic!("{error}"));
+            let written = scenario.to_toml().unwrap();
+            let again = Scenario::parse("written.toml", &written);
+            assert_eq!(again.as_ref(), Ok(&scenario), "{}", path.display());
+            read += 1;
+        }
+        assert!(read >= 3);
     }
 
     #[test]
@@ -253,11 +235,18 @@ mod tests {
         for (rest, expected) in [
             ("[devices]\ncount = 0\n", "devices.count is 0"),
             ("[devices]\ncount = 10001\n", "not between 1 and 10000"),
+            ("[devices]\ncount = 2\nabp = 3\n", "devices.abp is 3, which is not between 0 and 2"),
+            ("[devices]\nversion = \"2.0\"\n", "s.toml:4: there is no key `2.0` here"),
             ("[network]\nloss = 1.5\n", "s.toml:4: 1.5 is not a probability"),
+            ("[network]\nqueue = 0\n", "network.queue is 0"),
+            ("[nodes]\nregion = \"EU433\"\n", "nodes.region"),
+            ("[[link]]\nfrom = \"n1\"\nto = \"gw2\"\n", "s.toml:3: there is no `gw2`"),
             ("[workload]\nuplink_every = \"0s..1s\"\n", "must not begin at zero"),
             ("[workload]\nuplink_every = \"3s..1s\"\n", "s.toml:4: the range `3s..1s` ends"),
             ("[workload]\nuplink_every = 5\n", "s.toml:4: invalid type"),
             ("settle = \"fast\"\n", "s.toml:3: `fast` is not a duration"),
+            ("plant = \"stale-disk\"\n", "`plant` without `violates`"),
+            ("seeds = [-1]\n", "s.toml:3:"),
             ("x = [\n", "s.toml:"),
         ] {
             let text = error(rest);
@@ -265,27 +254,47 @@ mod tests {
         }
         let long = Scenario::parse("s.toml", &" ".repeat(TEXT_LEN_MAX + 1)).unwrap_err();
         assert!(matches!(long, ScenarioError::TooLarge { .. }));
+        let zero = Scenario::parse("s.toml", "title = \"t\"\nduration = \"0s\"\n").unwrap_err();
+        assert_eq!(zero.to_string(), "s.toml: duration must not be zero");
     }
 
     #[test]
-    fn faults_must_fit_the_scenario() {
+    fn faults_must_fit_their_kind_and_the_scenario() {
         for (fault, expected) in [
-            ("kind = \"kill\"\nat = \"1s\"", "s.toml:3: fault 1: `node` is missing"),
+            ("kind = \"kill\"", "missing field `at`"),
+            ("kind = \"kill\"\nat = \"1s\"", "s.toml:3: fault 1 (kill): `node` is missing"),
             ("kind = \"kill\"\nnode = \"n2\"\nat = \"1s\"", "no `n2` in this scenario; did you"),
+            ("kind = \"kill\"\nnode = \"all\"\nat = \"1s\"", "no `all` in this scenario"),
             ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s..61s\"", "after the run's 60s"),
             ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\nppm = 3", "`ppm` means nothing"),
             ("kind = \"cut\"\nfrom = \"gw1\"\nat = \"1s\"", "`to` is missing"),
             (
                 "kind = \"disk_full\"\nnode = \"n1\"\nat = \"1s\"\nafter = \"ack\"",
-                "`after` means nothing",
+                "`after` means nothing for this kind of fault (it takes: node, lasts)",
             ),
             ("kind = \"cut\"\nfrom = \"gw1\"\nto = \"gw1\"\nat = \"1s\"", "the same host"),
             ("kind = \"clock_jump\"\nnode = \"n1\"\nat = \"1s\"", "`by` is missing"),
             ("kind = \"clock_drift\"\nnode = \"n1\"\nat = \"1s\"\nppm = 600000", "500000 at most"),
-            ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\ntimes = 0", "between 1 and 1,000"),
+            ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\ntimes = 0", "`times` is 0"),
+            ("kind = \"pause\"\nnode = \"n1\"\nat = \"1s\"\nlasts = \"61s\"", "60s at most"),
+            ("kind = \"malformed\"\nat = \"1s\"\nper_s = 16001", "between 1 and 16000"),
+            ("kind = \"write_error\"\nnode = \"n1\"\nat = \"1s\"\nwrite = 0", "counts from 1"),
+            ("kind = \"reboot\"\ndevice = \"dev2\"\nat = \"1s\"", "no `dev2` in this scenario"),
+            ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\naim = \"1ms\"", "`aim` without"),
         ] {
             let text = error(&format!("[[fault]]\n{fault}\n"));
             assert!(text.contains(expected), "{fault}: {text}");
         }
+        let any = format!("{HEAD}[[fault]]\nkind = \"reboot\"\ndevice = \"any\"\nat = \"1s\"\n");
+        assert!(Scenario::parse("s.toml", &any).is_ok());
+    }
+
+    #[test]
+    fn every_kind_has_its_keys_and_its_name() {
+        for kind in FaultKind::ALL {
+            let (needed, allowed) = kind.keys();
+            assert!(needed.iter().all(|key| !allowed.contains(key)), "{kind}");
+        }
+        assert_eq!(FaultKind::MisdirectedWrite.to_string(), "misdirected_write");
     }
 }

@@ -29,14 +29,44 @@ const SESSION_S: u32 = 86_400;
 /// Bytes read at once.
 const READ_MAX: usize = 16 * 1024;
 
-/// What others may know of a client.
+/// What a client is up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// It listens.
+    #[default]
+    Here,
+    /// It is not connected, and does not try.
+    Away,
+    /// It is connected and reads nothing.
+    Slow,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    subscribed: bool,
+    mood: Mood,
+    /// What it must come in with from now on.
+    account: Option<Account>,
+}
+
+/// What others may know of a client, and tell it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Standing(Arc<Mutex<bool>>);
+pub(super) struct Standing(Arc<Mutex<Shown>>);
 
 impl Standing {
     /// Whether it has ever been told that it is subscribed.
     pub(super) fn is_subscribed(&self) -> bool {
-        *held(&self.0)
+        held(&self.0).subscribed
+    }
+
+    /// Gives it another account.
+    pub(super) fn set_account(&self, account: Account) {
+        held(&self.0).account = Some(account);
+    }
+
+    /// Puts it into another mood.
+    pub(super) fn set_mood(&self, mood: Mood) {
+        held(&self.0).mood = mood;
     }
 }
 
@@ -137,7 +167,7 @@ impl AppClient {
             }
             ClientEvent::Subscribed(_) => {
                 self.record.note(&self.name, "subscribed");
-                *held(&self.standing.0) = true;
+                held(&self.standing.0).subscribed = true;
             }
             ClientEvent::Message(publish) => self.message(publish.topic.as_str(), &publish.payload),
             ClientEvent::Closed(cause) => {

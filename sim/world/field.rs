@@ -1,316 +1,260 @@
 //! Everything with an antenna, and the air between.
 //!
 //! A device's frame reaches gateways when it ends, a gateway's frame reaches devices when it
-//! begins. A gateway hears a frame unless the dice say no, another frame on the same frequency and
-//! data rate overlaps it, or the gateway itself is sending meanwhile. One task drives all of it:
-//! [`Field::step`] does what is due, [`Field::due`] says when the next thing is. Devices and
-//! gateways keep the world's time: their clocks are not put to the test here.
+//! begins. A gateway hears a frame unless its dice say no, another frame on the same frequency and
+//! data rate overlaps it, or the gateway itself is sending meanwhile. [`Field::step`] does what is
+//! due and says when the next thing is; each change from outside goes through a method here, so that
+//! its consequences follow at once. Devices and gateways keep the world's time: their clocks are
+//! not put to the test here.
+//!
+//! The work is in what happens, not in how many there are: one queue of moments for all, and a
+//! gateway's frame is shown only to devices that open a window just then.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clock::Instant;
-use lorawan::GatewayEui;
-use openraft_rt::{AsyncRuntime, Watch as _, WatchReceiver as _, WatchSender as _};
-use radio::{Forwarder, ForwarderConfig, ForwarderEffect, OnAir, Signal, Socket};
+use radio::{ForwarderEffect, OnAir, Socket, WINDOW_TOLERANCE};
+use scenario::SpanRange;
 
+use super::air::Air;
+use super::gate::{Gate, Trouble};
 use super::mote::{Mote, Order, Outcomes};
 use super::record::Record;
-use super::witness::Carried;
+use super::timers::Timers;
 use crate::clocks::virtual_now;
-use crate::dice::{Dice, Seed};
-use crate::net::UdpSocket;
-use crate::runtime::{MadsimRuntime, Watch, WatchReceiver, WatchSender, held, sleep_virtual_until};
-
-/// Transmissions of a gateway that are remembered, for what it cannot hear meanwhile.
-const RADIATED_MAX: usize = 4;
+use crate::oracle::Fact;
 
 /// The world's time, as devices and gateways take it.
 pub(super) fn world_now() -> Instant {
     Instant::from_micros(u64::try_from(virtual_now().as_micros()).unwrap_or(u64::MAX))
 }
 
-/// A device's frame under way.
-struct Flying {
-    frame: OnAir,
-    carried: Carried,
-    collided: bool,
-}
-
-/// A gateway: its forwarder and its two sockets.
-pub(super) struct Gate {
-    name: String,
-    forwarder: Forwarder,
-    sockets: [Arc<UdpSocket>; 2],
-    server: SocketAddr,
-    radiated: Vec<(Instant, Instant)>,
-}
-
-impl Gate {
-    /// A gateway that is switched on now.
-    pub(super) fn new(
-        seed: Seed,
-        (name, eui): (String, GatewayEui),
-        sockets: [Arc<UdpSocket>; 2],
-        server: SocketAddr,
-    ) -> Self {
-        let mut config = ForwarderConfig::new(eui, seed.bytes(&format!("forwarder {name}")));
-        let counter = seed.stream(&format!("counter {name}")).below(1 << 32);
-        config.counter_at_zero = u32::try_from(counter).unwrap_or(0);
-        let mut forwarder = Forwarder::new(config);
-        forwarder.start(world_now());
-        Self { name, forwarder, sockets, server, radiated: Vec::new() }
-    }
-
-    fn was_sending(&self, frame: &OnAir) -> bool {
-        let overlaps =
-            |(from, to): &(Instant, Instant)| *from < frame.ends_at() && frame.starts_at < *to;
-        self.radiated.iter().any(overlaps)
-    }
+/// Who has something to do. What happens at one moment happens in this order: a frame that ends is
+/// heard by a gateway before that may send, and a gateway's frame begins at the very moment a
+/// window opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Air,
+    Gate(usize),
+    Mote(usize),
 }
 
 /// Everything with an antenna.
 pub(super) struct Field {
     motes: Vec<Mote>,
     gates: Vec<Gate>,
-    air: Vec<Flying>,
-    dice: Dice,
+    air: Air,
+    timers: Timers<Who>,
+    /// When which device opens a window.
+    windows: BTreeSet<(Instant, usize)>,
+    /// Those of each device, as they stand there.
+    own_windows: Vec<[Option<Instant>; 2]>,
     record: Record,
     gateways_hear: f64,
     devices_hear: f64,
 }
 
 impl Field {
-    fn due(&self, now: Instant) -> Option<Instant> {
-        let air = self.air.iter().map(|flying| flying.frame.ends_at());
-        let gates = self.gates.iter().filter_map(|gate| gate.forwarder.poll_timeout(now));
-        let motes = self.motes.iter().filter_map(Mote::due);
-        air.chain(gates.map(|(at, _)| at)).chain(motes).min()
-    }
-
-    /// Does everything that is due.
-    fn step(&mut self, now: Instant) {
-        self.settle(now);
-        while self.due(now).is_some_and(|at| at <= now) {
-            self.land(now);
-            // Gateways first: a frame of theirs begins at the very moment a window opens.
-            for place in 0..self.gates.len() {
-                let forwarder = &mut self.gates[place].forwarder;
-                if forwarder.poll_timeout(now).is_some_and(|(at, _)| at <= now) {
-                    forwarder.handle_timeout(now);
-                    self.settle_gate(now, place);
-                }
-            }
-            for mote in &mut self.motes {
-                if mote.due().is_some_and(|at| at <= now) {
-                    mote.handle_timeout(now);
-                }
-            }
-            self.settle(now);
-        }
-    }
-
-    fn settle(&mut self, now: Instant) {
-        for place in 0..self.gates.len() {
-            self.settle_gate(now, place);
-        }
-        for place in 0..self.motes.len() {
-            while let Some((frame, carried)) = self.motes[place].poll_frame(now) {
-                self.lift(frame, carried);
-            }
-        }
-    }
-
-    /// A device's frame begins.
-    fn lift(&mut self, frame: OnAir, carried: Carried) {
-        let mut collided = false;
-        for other in &mut self.air {
-            if other.frame.frequency_hz == frame.frequency_hz
-                && other.frame.modulation == frame.modulation
-            {
-                other.collided = true;
-                collided = true;
-            }
-        }
-        self.air.push(Flying { frame, carried, collided });
-    }
-
-    /// Frames that end now reach the gateways.
-    fn land(&mut self, now: Instant) {
-        let (landed, flying): (Vec<_>, Vec<_>) = std::mem::take(&mut self.air)
-            .into_iter()
-            .partition(|flying| flying.frame.ends_at() <= now);
-        self.air = flying;
-        for Flying { frame, carried, collided } in landed {
-            for gate in &mut self.gates {
-                let heard = self.dice.chance(self.gateways_hear);
-                let signal = draw_signal(&mut self.dice);
-                if collided || !heard || gate.was_sending(&frame) {
-                    continue;
-                }
-                let tmst = gate.forwarder.counter(frame.ends_at());
-                self.record.heard(gate.forwarder.gateway(), tmst, &carried);
-                gate.forwarder.handle_frame(now, &frame, signal);
-            }
-        }
-    }
-
-    fn settle_gate(&mut self, now: Instant, place: usize) {
-        while let Some(effect) = self.gates[place].forwarder.poll_effect() {
-            let gate = &mut self.gates[place];
-            match effect {
-                ForwarderEffect::Send { socket, bytes } => {
-                    let socket = &gate.sockets[usize::from(socket == Socket::Down)];
-                    // What the network does not take is lost, as any datagram may be.
-                    let _ = socket.send_to(gate.server, &bytes);
-                }
-                ForwarderEffect::Radiate(frame) => self.radiate(place, &frame),
-                ForwarderEffect::Decided { token, status } => {
-                    self.record.note(&gate.name, &format!("txpk {token}: {status:?}"));
-                }
-                ForwarderEffect::Dropped { why } => {
-                    self.record.note(&gate.name, &format!("dropped a datagram: {why}"));
-                }
-            }
-        }
-        debug_assert!(self.gates[place].forwarder.poll_timeout(now).is_some(), "it keeps pulling");
-    }
-
-    fn radiate(&mut self, place: usize, frame: &OnAir) {
-        let gate = &mut self.gates[place];
-        self.record.note(&gate.name, &format!("radiates {} bytes", frame.phy_payload.len()));
-        gate.radiated.push((frame.starts_at, frame.ends_at()));
-        if gate.radiated.len() > RADIATED_MAX {
-            gate.radiated.remove(0);
-        }
-        for mote in &mut self.motes {
-            let heard = self.dice.chance(self.devices_hear);
-            let signal = draw_signal(&mut self.dice);
-            if heard {
-                mote.hear(frame, signal);
-            }
-        }
-    }
-}
-
-fn draw_signal(dice: &mut Dice) -> Signal {
-    let within =
-        |dice: &mut Dice, low: i16, width: u64| low + i16::try_from(dice.below(width)).unwrap_or(0);
-    Signal { rssi_dbm: within(dice, -115, 60), snr_ddb: within(dice, -60, 160) }
-}
-
-/// The field as the rest of the world holds it. Clones are the same.
-#[derive(Clone)]
-pub(super) struct Meadow {
-    field: Arc<Mutex<Field>>,
-    wake: Arc<Mutex<WatchSender<u64>>>,
-    woken: WatchReceiver<u64>,
-}
-
-impl Meadow {
     /// A field of devices, without gateways yet.
+    ///
+    /// * `gateways_hear`, `devices_hear`: the share of the frames meant for them that they hear.
     pub(super) fn new(
-        seed: Seed,
         motes: Vec<Mote>,
         (gateways_hear, devices_hear): (f64, f64),
         record: &Record,
     ) -> Self {
-        let field = Field {
+        Self {
+            own_windows: vec![[None; 2]; motes.len()],
             motes,
             gates: Vec::new(),
-            air: Vec::new(),
-            dice: seed.stream("air"),
+            air: Air::default(),
+            timers: Timers::new(),
+            windows: BTreeSet::new(),
             record: record.clone(),
             gateways_hear,
             devices_hear,
-        };
-        let (wake, woken) = Watch::channel(0);
-        Self { field: Arc::new(Mutex::new(field)), wake: Arc::new(Mutex::new(wake)), woken }
-    }
-
-    /// Drives the field for ever.
-    pub(super) fn start(&self) {
-        let meadow = self.clone();
-        madsim::task::spawn(async move { meadow.run().await });
-    }
-
-    async fn run(mut self) {
-        loop {
-            let next = {
-                let now = world_now();
-                let mut field = held(&self.field);
-                field.step(now);
-                field.due(now)
-            };
-            let sleep = async {
-                match next {
-                    Some(at) => sleep_virtual_until(Duration::from_micros(at.as_micros())).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let _ = MadsimRuntime::select2(self.woken.changed(), sleep).await;
         }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Field) -> T) -> T {
-        let result = change(&mut held(&self.field));
-        held(&self.wake).send_if_modified(|count| {
-            *count += 1;
-            true
-        });
-        result
+    /// When the next thing is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| at)
     }
 
-    /// Adds a gateway and lets it receive.
-    pub(super) fn add(&self, gate: Gate) {
-        let sockets = gate.sockets.clone();
-        let place = self.with(|field| {
-            field.gates.push(gate);
-            field.gates.len() - 1
-        });
-        for (socket, kind) in sockets.into_iter().zip([Socket::Up, Socket::Down]) {
-            let meadow = self.clone();
-            madsim::task::spawn(async move {
-                while let Ok((bytes, _)) = socket.recv_from().await {
-                    let now = world_now();
-                    meadow.with(|field| {
-                        field.gates[place].forwarder.handle_datagram(now, kind, &bytes);
-                    });
+    /// Does everything that is due; returns when the next thing is.
+    pub(super) fn step(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((at, who)) = self.timers.first() {
+            if at > now {
+                return Some(at);
+            }
+            match who {
+                Who::Air => self.land(now),
+                Who::Gate(place) => {
+                    self.gates[place].forwarder.handle_timeout(now);
+                    self.settle_gate(now, place);
                 }
+                Who::Mote(place) => {
+                    self.motes[place].handle_timeout(now);
+                    self.settle_mote(now, place);
+                }
+            }
+        }
+        None
+    }
+
+    /// Frames that end now reach the gateways.
+    fn land(&mut self, now: Instant) {
+        while let Some(flying) = self.air.land(now) {
+            for place in 0..self.gates.len() {
+                self.gates[place].hear(now, &flying, self.gateways_hear, &self.record);
+                self.settle_gate(now, place);
+            }
+        }
+        self.timers.arm(Who::Air, self.air.next());
+    }
+
+    /// Carries out what a gateway wants to do.
+    fn settle_gate(&mut self, now: Instant, place: usize) {
+        while let Some(effect) = self.gates[place].forwarder.poll_effect() {
+            let gate = &mut self.gates[place];
+            match effect {
+                ForwarderEffect::Send { socket, bytes } => gate.send(socket, &bytes),
+                ForwarderEffect::Radiate(frame) => self.radiate(now, place, &frame),
+                ForwarderEffect::Decided { token, status } => {
+                    let text = format!("txpk {token}: {status:?}");
+                    let gateway = gate.forwarder.gateway();
+                    let fact = Fact::Decided { gateway, token, status };
+                    self.record.fact(gate.name(), &text, fact);
+                }
+                ForwarderEffect::Dropped { why } => {
+                    self.record.note(gate.name(), &format!("dropped a datagram: {why}"));
+                }
+            }
+        }
+        let due = self.gates[place].forwarder.poll_timeout(now).map(|(at, _)| at);
+        self.timers.arm(Who::Gate(place), due);
+    }
+
+    /// A gateway's frame begins: devices that open a window now may hear it.
+    fn radiate(&mut self, now: Instant, place: usize, frame: &OnAir) {
+        let gate = &mut self.gates[place];
+        self.record.note(gate.name(), &format!("radiates {} bytes", frame.phy_payload.len()));
+        gate.radiates(frame);
+        let from = frame.starts_at.saturating_sub(WINDOW_TOLERANCE);
+        let to = frame.starts_at + WINDOW_TOLERANCE;
+        let listening = self.windows.range((from, 0)..=(to, usize::MAX));
+        let listening: Vec<usize> = listening.map(|(_, mote)| *mote).collect();
+        for mote in listening {
+            self.motes[mote].hear(frame, self.devices_hear);
+            self.settle_mote(now, mote);
+        }
+    }
+
+    /// Carries out what a device wants to do.
+    fn settle_mote(&mut self, now: Instant, place: usize) {
+        while let Some((frame, carried)) = self.motes[place].poll_frame(now) {
+            self.air.lift(place, frame, carried);
+            self.timers.arm(Who::Air, self.air.next());
+        }
+        let mote = &self.motes[place];
+        let windows = mote.windows_open_at();
+        let before = std::mem::replace(&mut self.own_windows[place], windows);
+        if before != windows {
+            before.into_iter().flatten().for_each(|at| {
+                self.windows.remove(&(at, place));
             });
+            self.windows.extend(windows.into_iter().flatten().map(|at| (at, place)));
+        }
+        self.timers.arm(Who::Mote(place), mote.due());
+    }
+
+    /// Adds a gateway; returns its place.
+    pub(super) fn add(&mut self, now: Instant, gate: Gate) -> usize {
+        let place = self.gates.len();
+        self.gates.push(gate);
+        self.settle_gate(now, place);
+        place
+    }
+
+    /// A datagram arrives at a gateway.
+    pub(super) fn receive(&mut self, now: Instant, place: usize, socket: Socket, bytes: &[u8]) {
+        self.gates[place].receive(now, socket, bytes);
+        self.settle_gate(now, place);
+    }
+
+    fn each_gate(&mut self, now: Instant, change: impl Fn(&mut Gate, &Record)) {
+        for place in 0..self.gates.len() {
+            change(&mut self.gates[place], &self.record);
+            self.settle_gate(now, place);
         }
     }
 
-    /// Lets all devices with a plan begin.
-    pub(super) fn wake_up(&self, joins_at: &crate::scenario::SpanRange) {
-        let now = world_now();
-        self.with(|field| field.motes.iter_mut().for_each(|mote| mote.wake_up(now, joins_at)));
+    fn each_mote(&mut self, now: Instant, change: impl Fn(&mut Mote)) {
+        for place in 0..self.motes.len() {
+            change(&mut self.motes[place]);
+            self.settle_mote(now, place);
+        }
+    }
+
+    /// The run begins: devices with a plan begin to live by it.
+    pub(super) fn begin(&mut self, now: Instant, joins_at: &SpanRange) {
+        self.each_gate(now, |gate, _| gate.begin(now));
+        self.each_mote(now, |mote| mote.wake_up(now, joins_at));
+    }
+
+    /// Changes what is wrong with a gateway.
+    pub(super) fn trouble(
+        &mut self,
+        now: Instant,
+        place: usize,
+        change: impl FnOnce(&mut Trouble),
+    ) {
+        let mut trouble = self.gates[place].trouble();
+        change(&mut trouble);
+        self.gates[place].set_trouble(now, trouble, &self.record);
+        self.settle_gate(now, place);
+    }
+
+    /// A gateway's concentrator restarts.
+    pub(super) fn reset_counter(&mut self, now: Instant, place: usize) {
+        self.gates[place].reset_counter(now, &self.record);
+        self.settle_gate(now, place);
+    }
+
+    /// A device restarts; what it is sending breaks off.
+    pub(super) fn reboot(&mut self, now: Instant, place: usize, memory_lost: bool) {
+        self.air.interrupt(place);
+        self.motes[place].reboot(now, memory_lost);
+        self.settle_mote(now, place);
+    }
+
+    /// Every device joins anew, each at a moment of its own within a time.
+    pub(super) fn join_storm(&mut self, now: Instant, within: Duration) {
+        self.each_mote(now, |mote| mote.storm(now, within));
     }
 
     /// Ends all plans, and lets everybody hear everything from now on.
-    pub(super) fn rest(&self) {
-        self.with(|field| {
-            field.motes.iter_mut().for_each(Mote::rest);
-            (field.gateways_hear, field.devices_hear) = (1.0, 1.0);
-        });
+    pub(super) fn rest(&mut self, now: Instant) {
+        (self.gateways_hear, self.devices_hear) = (1.0, 1.0);
+        self.each_gate(now, |gate, record| gate.rest(now, record));
+        self.each_mote(now, Mote::rest);
     }
 
     /// Whether any device has an exchange under way.
     pub(super) fn is_busy(&self) -> bool {
-        held(&self.field).motes.iter().any(Mote::is_busy)
+        self.motes.iter().any(Mote::is_busy)
     }
 
     /// Tells a device to do something, unless it is busy.
-    pub(super) fn order(&self, place: usize, order: Order) {
-        let now = world_now();
-        self.with(|field| field.motes[place].obey(now, order));
+    pub(super) fn order(&mut self, now: Instant, place: usize, order: Order) {
+        self.motes[place].obey(now, order);
+        self.settle_mote(now, place);
     }
 
     /// Whether a device has an exchange under way, and what it has reached so far.
     pub(super) fn look(&self, place: usize) -> (bool, Outcomes) {
-        let field = held(&self.field);
-        let mote = &field.motes[place];
+        let mote = &self.motes[place];
         (mote.is_busy(), mote.outcomes)
     }
 }

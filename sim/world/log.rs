@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use lorawan::{DevAddr, DevEui};
 use node::api::wire::EventItem;
+use node::api::{Operation, Outcome};
 use serde_json::Value;
 
 use super::machine::Machine;
@@ -70,12 +71,42 @@ pub(super) fn uplink(body: &Value) -> Result<Event, String> {
 }
 
 /// Turns rows of the event log into facts, in order, from the first row on.
+///
+/// A row does not say to which session it belongs. Each join begins one, and its address tells the
+/// rows of it: a frame of the session before may still be accepted after a join. A personalised
+/// device has one address for ever; where its counter may start anew, a number that does not rise
+/// begins the next session, unless it is the last reading once more, which nobody may accept twice.
 #[derive(Debug, Default)]
 pub(super) struct Auditor {
-    /// Sessions of each device so far: each join begins one.
-    epochs: BTreeMap<DevEui, u64>,
+    lives: BTreeMap<DevEui, Life>,
     /// The last row seen.
     pub(super) last: u64,
+}
+
+/// The sessions of one device so far.
+#[derive(Debug, Default)]
+struct Life {
+    sessions: u64,
+    by_address: BTreeMap<DevAddr, u64>,
+    last: Option<Reading>,
+}
+
+impl Life {
+    fn begin(&mut self, dev_addr: DevAddr) {
+        self.sessions += 1;
+        self.by_address.insert(dev_addr, self.sessions);
+    }
+
+    /// The session of a reading that was accepted.
+    fn epoch_of(&mut self, reading: &Reading, may_reset: bool) -> u64 {
+        let starts_anew =
+            |last: &Reading| may_reset && reading.f_cnt <= last.f_cnt && reading != last;
+        if self.last.as_ref().is_some_and(starts_anew) {
+            self.begin(reading.dev_addr);
+        }
+        self.last = Some(reading.clone());
+        self.by_address.get(&reading.dev_addr).copied().unwrap_or(0)
+    }
 }
 
 impl Auditor {
@@ -89,8 +120,9 @@ impl Auditor {
         match row.event.as_str() {
             "up" => match uplink(&row.body) {
                 Ok(event) => {
-                    let session_epoch =
-                        self.epochs.get(&event.reading.device).copied().unwrap_or(0);
+                    let device = event.reading.device;
+                    let life = self.lives.entry(device).or_default();
+                    let session_epoch = life.epoch_of(&event.reading, record.may_reset(device));
                     let index = row.sequence;
                     let line = format!("row {index}: up {}", event.reading.f_cnt);
                     let fact = Fact::Accepted { index, session_epoch, event: event.clone() };
@@ -101,7 +133,7 @@ impl Auditor {
             },
             "join" => match activation(&row.body) {
                 Ok((dev_eui, dev_addr, id)) => {
-                    *self.epochs.entry(dev_eui).or_default() += 1;
+                    self.lives.entry(dev_eui).or_default().begin(dev_addr);
                     record.activated(row.sequence, dev_eui, dev_addr, id);
                 }
                 Err(why) => record.violate("S4", format!("row {}: {why}", row.sequence)),
@@ -121,6 +153,9 @@ pub(super) async fn audit(machine: Machine, operator: Operator, record: Record) 
         if boot != machine.boot_number() {
             boot = machine.boot_number();
             reading = Auditor::default();
+        }
+        if let Ok(Outcome::Metrics(metrics)) = operator.call(Operation::GetMetrics).await {
+            record.metrics(&format!("{} {boot}", machine.name()), &metrics);
         }
         let Ok(rows) = operator.events(reading.last).await else { continue };
         if boot == machine.boot_number() {

@@ -18,18 +18,24 @@ use node::api::wire::{Listen, NodeInfo};
 use node::broker::BrokerConfig;
 use node::vault::Vault;
 use node::{Config, Founding};
+use openraft_rt::AsyncRuntime;
+use sabotage::Bug;
+use scenario::Scenario;
 use store::model::{PasswordHash, Tenant, User};
 use store::{Id, NodeId as RaftId};
 
-use super::mote::region;
+use super::kit::region;
+use super::ledger::Clerk;
 use super::record::Record;
 use crate::clocks::Clocks;
 use crate::dice::Seed;
-use crate::disk::{Disk, Image};
+use crate::disk::{Disk, Image, Speed};
+use crate::marks::Mark;
 use crate::net::{Death, Net};
-use crate::outside::{Bug, Outside, Store};
-use crate::runtime::{held, sleep_virtual};
-use crate::scenario::Scenario;
+use crate::oracle::Fact;
+use crate::outside::{Outside, Store};
+use crate::runtime::{MadsimRuntime, held, sleep_virtual};
+use crate::sometimes;
 
 /// Where nodes take gateways.
 pub(super) const PORT_GATEWAYS: u16 = 1_700;
@@ -39,8 +45,8 @@ pub(super) const PORT_MQTT: u16 = 1_883;
 const SUPERVISOR_PAUSE: Duration = Duration::from_secs(2);
 /// How often the supervisor looks.
 const SUPERVISOR_LOOKS: Duration = Duration::from_millis(500);
-/// Snapshots come often, so that a run of minutes has some.
-const SNAPSHOT_ENTRIES: u64 = 150;
+/// How long a node may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Entries kept behind one.
 const KEEP_ENTRIES: u64 = 20;
 
@@ -55,6 +61,9 @@ struct Boot {
     failed: bool,
     /// Failures that faults have asked for and that have not come yet.
     excused: u32,
+    /// Its disk holds what nobody wrote: it may fail as often as it notices.
+    rotten: bool,
+    misdirected: bool,
     /// What was durable at each power cut, for a planted bug.
     images: Vec<Image>,
 }
@@ -67,7 +76,6 @@ struct Inner {
     seed: Seed,
     disk: Disk,
     outside: Outside,
-    bug: Bug,
     record: Record,
     boot: Mutex<Boot>,
 }
@@ -78,26 +86,20 @@ pub(super) struct Machine(Arc<Inner>);
 
 impl Machine {
     /// The machine number `place` (from 0), switched off.
-    pub(super) fn new(
-        scenario: &Scenario,
-        seed: Seed,
-        place: u8,
-        bug: Bug,
-        record: &Record,
-    ) -> Self {
+    pub(super) fn new(scenario: &Scenario, seed: Seed, place: u8, record: &Record) -> Self {
         let name = format!("n{}", place + 1);
         let id = Handle::current().create_node().name(name.clone()).build().id();
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, place + 1));
         Net::current().attach(id, address);
+        record.guard("the vault's key", &seed.bytes("vault"));
         Self(Arc::new(Inner {
-            disk: Disk::new(seed, &name, scenario.disk.speed()),
+            disk: Disk::new(seed, &name, speed(scenario)),
             outside: Outside::new(seed, id, &name),
             name,
             id,
             address,
             scenario: scenario.clone(),
             seed,
-            bug,
             record: record.clone(),
             boot: Mutex::default(),
         }))
@@ -133,9 +135,43 @@ impl Machine {
         held(&self.0.boot).number
     }
 
-    /// The next failure has a reason.
-    pub(super) fn excuse(&self) {
+    /// The next failure of the node has a reason.
+    fn excuse(&self) {
         held(&self.0.boot).excused += 1;
+    }
+
+    /// The next fsync fails, and the node with it.
+    pub(super) fn fail_fsync(&self) {
+        self.excuse();
+        self.0.disk.fail_next_sync();
+    }
+
+    /// Bits of old data turn; what the node does about it, it may do.
+    pub(super) fn rot(&self, bits: u32, older: Duration) {
+        let turned = self.0.disk.rot(bits, older);
+        held(&self.0.boot).rotten = turned > 0;
+        self.0.record.note(&self.0.name, &format!("{turned} bits have rotted"));
+    }
+
+    /// A mirror mends what has rotted.
+    pub(super) fn scrub(&self) {
+        self.0.disk.scrub();
+        held(&self.0.boot).rotten = false;
+    }
+
+    /// The next write goes to another place.
+    pub(super) fn misdirect_write(&self) {
+        self.0.disk.misdirect_next_write();
+        held(&self.0.boot).misdirected = true;
+        // One disk is all there is: what the write overwrites, and what it should have written,
+        // may be lost without anybody being able to know.
+        self.disk_lost("the next write goes astray", false);
+    }
+
+    /// Its disk may hold what nobody wrote.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let boot = held(&self.0.boot);
+        boot.rotten || boot.misdirected
     }
 
     /// Starts the node, if it is not running.
@@ -151,7 +187,8 @@ impl Machine {
             boot.number
         };
         let inner = &self.0;
-        inner.record.note(&inner.name, &format!("boot {number}"));
+        let fact = Fact::Started { node: inner.name.clone() };
+        inner.record.fact(&inner.name, &format!("boot {number}"), fact);
         let handle = Handle::current();
         if number > 1 {
             inner.record.count(|counts| counts.restarts += 1);
@@ -165,7 +202,8 @@ impl Machine {
     async fn run(self) {
         let inner = &self.0;
         let started = async {
-            let disk = Store::open(inner.disk.clone(), inner.bug).await;
+            let clerk = Arc::new(Clerk::new(&inner.name, &inner.record));
+            let disk = Store::open(inner.disk.clone(), Some(clerk)).await;
             let disk = disk.map_err(|error| error.to_string())?;
             let settings = settings(&inner.scenario, inner.seed, inner.address);
             let started = service::start(inner.outside.clone(), disk, settings).await;
@@ -182,11 +220,12 @@ impl Machine {
             let mut boot = held(&inner.boot);
             boot.failed = true;
             boot.handle = None;
-            let excused = boot.excused > 0;
+            let excused = boot.excused > 0 || boot.rotten || boot.misdirected;
             boot.excused = boot.excused.saturating_sub(1);
             excused
         };
-        inner.record.note(&inner.name, &format!("failed: {text}"));
+        self.down(&format!("failed: {text}"));
+        sometimes!(inner.record, Mark::StoppedByRot, held(&inner.boot).rotten);
         if !excused {
             inner.record.violate("S22", format!("{} failed without a reason: {text}", inner.name));
         }
@@ -207,17 +246,27 @@ impl Machine {
     /// Cuts the machine's power, if it is on.
     pub(super) fn power_cut(&self) {
         if held(&self.0.boot).up {
-            self.0.record.note(&self.0.name, "power cut");
+            let before = self.0.disk.tally();
             // Before the tasks die, or destructors would write to a disk without power.
             self.0.disk.power_cut();
+            let after = self.0.disk.tally();
+            sometimes!(self.0.record, Mark::TornWrite, after.torn > before.torn);
+            sometimes!(self.0.record, Mark::LostWrite, after.lost > before.lost);
             self.turn_back();
-            self.end();
+            self.end("power cut");
+        }
+    }
+
+    /// Power went at a write: the disk knows, the node must follow.
+    pub(super) fn lost_power(&self) {
+        if held(&self.0.boot).up {
+            self.end("power cut at a write");
         }
     }
 
     /// The planted bug: the second cut brings the disk of the first.
     fn turn_back(&self) {
-        if !self.0.bug.turns_back() {
+        if !sabotage::planted(Bug::StaleDisk) {
             return;
         }
         let mut boot = held(&self.0.boot);
@@ -230,22 +279,78 @@ impl Machine {
     /// Kills the process, if it runs.
     pub(super) fn kill(&self) {
         if held(&self.0.boot).up {
-            self.0.record.note(&self.0.name, "killed");
             self.0.disk.process_died();
             Net::current().announce_death(self.0.id, Death::Process);
-            self.end();
+            self.end("killed");
         }
     }
 
-    fn end(&self) {
+    fn end(&self, how: &str) {
         Handle::current().kill(self.0.id);
+        self.down(how);
         let handle = {
             let mut boot = held(&self.0.boot);
+            sometimes!(self.0.record, Mark::CutWhileRecovering, boot.handle.is_none());
             boot.up = false;
             boot.failed = false;
             boot.handle.take()
         };
         drop(handle);
+    }
+
+    /// Asks the process to stop and waits until it has, if it runs; it is not started again by
+    /// itself.
+    pub(super) async fn stop(&self) {
+        let Some(node) = self.node() else { return };
+        self.0.record.note(&self.0.name, "stops");
+        // A node that does not end in time is killed, as a service manager would.
+        let _ = MadsimRuntime::timeout(STOP_PATIENCE, node.stop()).await;
+        drop(node);
+        self.kill();
+    }
+
+    /// The process stands still; with `frozen` its clocks do too.
+    pub(super) fn pause(&self, frozen: bool) {
+        self.down(if frozen { "suspended" } else { "paused" });
+        if frozen {
+            Clocks::current().freeze(self.0.id);
+        }
+        Handle::current().pause(self.0.id);
+    }
+
+    /// It goes on.
+    pub(super) fn resume(&self) {
+        let fact = Fact::Started { node: self.0.name.clone() };
+        self.0.record.fact(&self.0.name, "goes on", fact);
+        Clocks::current().thaw(self.0.id);
+        Handle::current().resume(self.0.id);
+    }
+
+    /// Cuts the power and empties the disk.
+    pub(super) fn wipe(&self) {
+        self.power_cut();
+        self.0.disk.wipe();
+        self.disk_lost("the disk is empty", true);
+    }
+
+    /// What the disk alone kept is lost, and everybody must know.
+    fn disk_lost(&self, how: &str, wiped: bool) {
+        let fact = Fact::DiskLost { node: self.0.name.clone(), wiped };
+        self.0.record.fact(&self.0.name, how, fact);
+    }
+
+    /// Cuts the power; what starts next is another machine, with a copy of the disk.
+    pub(super) fn replace(&self) {
+        self.power_cut();
+        self.0.record.note(&self.0.name, "another machine, with a copy of the disk");
+        let image = self.0.disk.image();
+        self.0.disk.wipe();
+        self.0.disk.restore(&image);
+    }
+
+    fn down(&self, how: &str) {
+        let fact = Fact::Down { node: self.0.name.clone() };
+        self.0.record.fact(&self.0.name, how, fact);
     }
 
     /// Moves its wall clock.
@@ -258,6 +363,18 @@ impl Machine {
     pub(super) fn drift(&self, ppm: i32) {
         self.0.record.note(&self.0.name, &format!("clock drifts by {ppm} ppm"));
         Clocks::current().drift(self.0.id, ppm);
+    }
+}
+
+/// The scenario's disk, as the simulated one takes it.
+fn speed(scenario: &Scenario) -> Speed {
+    let disk = &scenario.disk;
+    Speed {
+        usual: disk.fsync.0.clone(),
+        slow_share: disk.slow_share.0,
+        slow: disk.slow.0.clone(),
+        stall_share: disk.stall_share.0,
+        stall: disk.stall.0.clone(),
     }
 }
 
@@ -312,7 +429,7 @@ fn settings(scenario: &Scenario, seed: Seed, address: IpAddr) -> Settings {
             info,
         },
         raft: host::raft::Settings {
-            snapshot_entries: SNAPSHOT_ENTRIES,
+            snapshot_entries: scenario.nodes.snapshot_every,
             keep_entries: KEEP_ENTRIES,
             ..host::raft::Settings::default()
         },

@@ -3,121 +3,110 @@
 //! 1. *Setup*, without faults: the node founds its cluster, the operator registers everything,
 //!    gateways are switched on, clients subscribe.
 //! 2. *Safety*, for the scenario's `duration`: devices live by their plan, faults strike.
-//! 3. *Liveness*: no more faults, a faultless network and air. Within `settle` the node must
-//!    serve, every client have every event, and a fresh device join, be acknowledged and get a
-//!    downlink within three tries (V7).
+//! 3. *Liveness*: a core is drawn that holds a quorum; its faults are mended, all others are
+//!    permanent. Within `settle` its nodes must serve, its clients have every event, and a fresh
+//!    device join, be acknowledged and get a downlink within three tries (V7).
 //! 4. The power is cut once more; what the event log holds then is the truth the rest is measured
 //!    against.
 
+mod adversary;
+mod air;
+mod audit;
+mod caller;
+mod census;
 mod client;
+mod ear;
 mod field;
+mod gate;
+mod histories;
+mod kit;
+mod ledger;
 mod log;
 mod machine;
+mod meadow;
 mod mote;
 mod operator;
+mod painter;
 mod record;
+mod report;
 mod rest;
+mod strike;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod witness;
+#[cfg(test)]
+mod witness_tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lorawan::{DevEui, GatewayEui};
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use openraft_rt::AsyncRuntime;
-use serde::{Deserialize, Serialize};
+use sabotage::Bug;
+use scenario::{Fault, Network, Scenario};
 
 pub use record::{Counts, Record};
-pub use witness::{Carried, Root, Witness};
+pub use report::Report;
+pub use witness::{Carried, Personal, Root, Witness};
 
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
-use crate::net::{Net, UdpSocket};
-use crate::outside::Bug;
-use crate::plan::{Action, plan};
+use crate::invariants::Bounded;
+use crate::net::{Net, NoiseId, Quality, UdpSocket};
+use crate::oracle::{Fact, Setting};
+use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
-use crate::scenario::Scenario;
+use adversary::Adversary;
+use caller::{Caller, Shelf, Sizes, door_of};
 use client::{AppClient, Standing};
-use field::{Gate, Meadow};
+use ear::Ear;
+use field::world_now;
+use gate::{Gate, Line};
 use machine::{Machine, PORT_GATEWAYS, PORT_MQTT};
+use meadow::Meadow;
 use mote::Mote;
 use operator::Operator;
 
 /// How long the setup may take before the run is called off.
 const SETUP_MAX: Duration = Duration::from_secs(60);
 
-/// How long an aimed fault waits for its promise.
-const PROMISE_MAX: Duration = Duration::from_secs(30);
-
-/// What came of a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
-    /// The scenario's title.
-    pub title: String,
-    /// The seed.
-    pub seed: u64,
-    /// Promises that did not hold: invariant and text. Exit code 2.
-    pub violations: Vec<(String, String)>,
-    /// What should have come about and did not. Exit code 3.
-    pub unmet: Vec<String>,
-    /// What came about.
-    pub counts: Counts,
-    /// Virtual time that passed, in seconds.
-    pub simulated_s: f64,
-    /// Lines of the trace.
-    pub events: u64,
-    /// The hash over all of it.
-    pub digest: String,
-}
-
-impl Report {
-    /// 0 all well, 2 a promise broken, 3 something did not come about.
-    pub fn exit_code(&self) -> u8 {
-        match (self.violations.is_empty(), self.unmet.is_empty()) {
-            (false, _) => 2,
-            (true, false) => 3,
-            (true, true) => 0,
-        }
-    }
-}
+/// Latency with which every window can be met: there and back it takes less than the time that the
+/// node leaves a gateway.
+const LATENCY_MAX: Duration = Duration::from_millis(20);
 
 /// Runs a scenario with a seed. Call it once in a process: a panic inside is a violation.
-pub fn run(scenario: &Scenario, seed: u64, bug: Bug, record: &Record) -> Report {
+///
+/// * `bug`: is planted while it runs.
+pub fn run(scenario: &Scenario, seed: u64, bug: Option<Bug>, record: &Record) -> Report {
+    let _planted = bug.map(sabotage::plant);
     let (story, told) = (scenario.clone(), record.clone());
     let panics = Panics::listen();
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        machine_room(seed).block_on(async move { tell(story, Seed(seed), bug, told).await });
+        tracing::subscriber::with_default(Ear::new(record), || {
+            machine_room(seed).block_on(async move { tell(story, Seed(seed), told).await });
+        });
     }));
     if ended.is_err() {
-        record.violate_at_end("S22", format!("panic: {}", panics.heard()));
+        let text = panics.heard();
+        record.overhear("a node", "panic", text.as_bytes());
+        record.violate_at_end("S22", format!("panic: {text}"));
     }
     drop(panics);
-    let (last, events, digest) = record.closing();
-    let violations = record.violations();
-    Report {
-        title: scenario.title.clone(),
-        seed,
-        violations: violations.iter().map(|v| (v.invariant.to_owned(), v.to_string())).collect(),
-        unmet: record.unmet_so_far(),
-        counts: record.counts(),
-        simulated_s: last.as_secs_f64(),
-        events,
-        digest,
-    }
+    record.report(&scenario.title, seed)
 }
 
 /// Keeps what a panic says, instead of printing it over the trace.
-struct Panics(Arc<std::sync::Mutex<Option<String>>>);
+struct Panics(Arc<Mutex<Option<String>>>);
 
 impl Panics {
     fn listen() -> Self {
-        let heard = Arc::new(std::sync::Mutex::new(None));
+        let heard = Arc::new(Mutex::new(None));
         let ear = Arc::clone(&heard);
         std::panic::set_hook(Box::new(move |info| {
             held(&ear).get_or_insert_with(|| info.to_string());
@@ -145,16 +134,25 @@ struct World {
     seed: Seed,
     record: Record,
     net: Arc<Net>,
-    machine: Machine,
+    machines: Vec<Machine>,
     operator: Operator,
     meadow: Meadow,
+    adversary: Adversary,
     devices: Vec<(String, DevEui, Root)>,
+    gateways: Vec<(String, GatewayEui)>,
     hosts: BTreeMap<String, NodeId>,
     clients: Vec<(String, Standing)>,
+    shelf: Option<Shelf>,
+    /// Faults in force, by the number of the task that began them.
+    active: Mutex<BTreeMap<usize, Fault>>,
+    /// Noise laid over links by those.
+    laid: Mutex<BTreeMap<usize, Vec<NoiseId>>>,
+    bounded: Mutex<Bounded>,
 }
 
-async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
-    let mut world = World::new(scenario, seed, bug, &record);
+async fn tell(scenario: Scenario, seed: Seed, record: Record) {
+    record.tell(Fact::Begins(setting(&scenario)));
+    let mut world = World::new(scenario, seed, &record);
     let setup = world.set_up();
     let limit = MadsimRuntime::timeout(SETUP_MAX, setup);
     match limit.await {
@@ -162,29 +160,101 @@ async fn tell(scenario: Scenario, seed: Seed, bug: Bug, record: Record) {
         Ok(Err(why)) => return record.unmet(format!("the setup failed: {why}")),
         Err(_) => return record.unmet(format!("the setup took longer than {SETUP_MAX:?}")),
     }
+    let world = Arc::new(world);
+    for machine in &world.machines {
+        held(&world.bounded).set_up(machine.name(), census::tasks_of(machine));
+    }
     world.suffer().await;
     world.come_to_rest().await;
     world.judge().await;
 }
 
+/// What the scenario is like when nothing is wrong.
+fn setting(scenario: &Scenario) -> Setting {
+    let Scenario { network, gateways, .. } = scenario;
+    let shares = [network.loss, gateways.late_share, gateways.tx_refused];
+    let doubtful = network.corrupt.0 > 0.0 || gateways.twins > 0;
+    let rough = shares.iter().any(|share| share.0 > 0.0)
+        || doubtful
+        || network.latency.0.end > LATENCY_MAX
+        || network.mtu.is_some()
+        || network.bandwidth.is_some()
+        || !scenario.link.is_empty();
+    Setting {
+        region: kit::region(scenario),
+        nonces_rise: scenario.devices.version == scenario::DeviceVersion::V1_0_4,
+        rough,
+        doubtful,
+        calm: scenario.bounds.calm.0,
+    }
+}
+
+/// The scenario's links, as the network takes them.
+fn quality(network: &Network) -> Quality {
+    let mut quality = Quality {
+        latency: network.latency.0.clone(),
+        loss: network.loss.0,
+        duplicate: network.duplicate.0,
+        corrupt: network.corrupt.0,
+        bandwidth: network.bandwidth,
+        in_flight: network.queue as usize,
+        ..Quality::default()
+    };
+    if let Some(mtu) = network.mtu {
+        quality.mtu = mtu as usize;
+    }
+    quality
+}
+
 impl World {
-    fn new(scenario: Scenario, seed: Seed, bug: Bug, record: &Record) -> Self {
+    fn new(scenario: Scenario, seed: Seed, record: &Record) -> Self {
         let net = Net::start();
-        net.set_quality(scenario.network.quality());
-        let machine = Machine::new(&scenario, seed, 0, bug, record);
+        net.set_quality(quality(&scenario.network));
+        let count = u8::try_from(scenario.nodes.count).unwrap_or(u8::MAX);
+        let machines: Vec<Machine> =
+            (0..count).map(|place| Machine::new(&scenario, seed, place, record)).collect();
         let motes: Vec<Mote> = (0..scenario.devices.count)
             .map(|place| Mote::new(&scenario, seed, place, record))
             .chain([Mote::probe(&scenario, seed, record)])
             .collect();
         let devices =
             motes.iter().map(|mote| (mote.name.clone(), mote.dev_eui(), mote.root())).collect();
-        let hears = (scenario.gateways.hears.0, scenario.devices.hears.0);
-        let meadow = Meadow::new(seed, motes, hears, record);
-        let operator = Operator::new(&machine, record);
-        let hosts = BTreeMap::from([(machine.name().to_owned(), machine.id())]);
-        let record = record.clone();
-        let clients = Vec::new();
-        Self { scenario, seed, record, net, machine, operator, meadow, devices, hosts, clients }
+        let meadow = Meadow::new(&scenario, motes, record);
+        let operator = Operator::new(&machines[0], record);
+        let hosts = machines.iter().map(|one| (one.name().to_owned(), one.id())).collect();
+        let adversary = Adversary::new(seed, machines[0].socket(PORT_GATEWAYS), record);
+        Self {
+            seed,
+            record: record.clone(),
+            net,
+            machines,
+            operator,
+            meadow,
+            adversary,
+            devices,
+            gateways: gateways(&scenario),
+            hosts,
+            clients: Vec::new(),
+            shelf: None,
+            active: Mutex::default(),
+            laid: Mutex::default(),
+            bounded: Mutex::new(Bounded::new(scenario.bounds.memory_mib.into())),
+            scenario,
+        }
+    }
+
+    /// Registers everything once more, at a cluster that has been founded anew.
+    async fn provision_again(&self) -> Result<(), String> {
+        if !self.operator.ready_within(SETUP_MAX).await {
+            return Err("the node does not serve".to_owned());
+        }
+        self.record.introduce_cluster(self.operator.cluster().await?);
+        let version = self.scenario.devices.version;
+        self.operator.provision(&self.gateways, &self.devices, version).await?;
+        for (name, standing) in &self.clients {
+            standing.set_account(self.operator.account(name).await?);
+        }
+        Ok(())
     }
 
     /// A host that is no node; `third` is the third part of its address.
@@ -198,40 +268,84 @@ impl World {
     }
 
     async fn set_up(&mut self) -> Result<(), String> {
-        let lane = self.machine.name().to_owned();
-        let (record, node) = (self.record.clone(), self.machine.id());
-        let corrupts = self.scenario.network.corrupt.0 > 0.0;
-        self.net.set_tap(Box::new(move |sent| {
-            if sent.node == node {
-                record.datagram(&lane, corrupts, &sent);
-            }
-        }));
-        self.machine.start();
+        self.tap();
+        self.machines.iter().for_each(Machine::start);
         if !self.operator.ready_within(SETUP_MAX).await {
             return Err("the node does not serve".to_owned());
         }
         self.record.introduce_cluster(self.operator.cluster().await?);
-        let gateways: Vec<(String, GatewayEui)> = (0..self.scenario.gateways.count)
-            .map(|place| {
-                let eui = 0xAA55_5A00_0000_0001 + u64::from(place);
-                (format!("gw{}", place + 1), GatewayEui::from_be_bytes(eui.to_be_bytes()))
-            })
-            .collect();
-        self.operator.provision(&gateways, &self.devices).await?;
+        let version = self.scenario.devices.version;
+        self.operator.provision(&self.gateways, &self.devices, version).await?;
         self.meadow.start();
-        for (place, gateway) in (0..).zip(gateways) {
+        for (place, gateway) in (0..).zip(self.gateways.clone()) {
             self.switch_on(place, gateway).await?;
         }
-        for place in 0..self.scenario.clients.count {
+        for place in 0..self.scenario.clients.total() {
             self.bring_in_client(place).await?;
         }
+        self.prepare_shelf().await?;
+        self.differ();
         while !self.clients.iter().all(|(_, standing)| standing.is_subscribed()) {
             sleep_virtual(Duration::from_millis(50)).await;
         }
-        madsim::task::spawn(self.machine.clone().supervise());
-        let (machine, operator) = (self.machine.clone(), self.operator.clone());
+        for machine in &self.machines {
+            madsim::task::spawn(machine.clone().supervise());
+            let (machine, operator) = (machine.clone(), self.operator.clone());
+            let count = census::count_datagrams(machine, operator, self.record.clone());
+            madsim::task::spawn(count);
+        }
+        let (machine, operator) = (self.machines[0].clone(), self.operator.clone());
         madsim::task::spawn(log::audit(machine, operator, self.record.clone()));
         Ok(())
+    }
+
+    /// Shows the notebook what leaves the nodes.
+    fn tap(&self) {
+        let lanes: BTreeMap<NodeId, String> =
+            self.machines.iter().map(|one| (one.id(), one.name().to_owned())).collect();
+        let gateways = self.machines.iter().map(|one| one.socket(PORT_GATEWAYS));
+        let gateways: BTreeSet<SocketAddr> = gateways.collect();
+        let record = self.record.clone();
+        self.net.set_tap(Box::new(move |sent| {
+            if let Some(lane) = lanes.get(&sent.node) {
+                record.datagram(lane, &sent);
+            } else if gateways.contains(&sent.to) {
+                record.pushed(&sent);
+            }
+        }));
+    }
+
+    /// Single links that are not like the rest.
+    fn differ(&self) {
+        for link in &self.scenario.link {
+            let (Some(&from), Some(&to)) = (self.hosts.get(&link.from), self.hosts.get(&link.to))
+            else {
+                continue;
+            };
+            let change = |quality: &mut Quality| {
+                let share = |value: Option<scenario::Share>, default: f64| {
+                    value.map_or(default, |share| share.0)
+                };
+                quality.loss = share(link.loss, quality.loss);
+                quality.duplicate = share(link.duplicate, quality.duplicate);
+                quality.corrupt = share(link.corrupt, quality.corrupt);
+                if let Some(latency) = &link.latency {
+                    quality.latency = latency.0.clone();
+                }
+                quality.bandwidth = link.bandwidth.or(quality.bandwidth);
+                quality.mtu = link.mtu.map_or(quality.mtu, |mtu| mtu as usize);
+                quality.in_flight = link.queue.map_or(quality.in_flight, |queue| queue as usize);
+            };
+            self.net.change_link(from, to, change);
+            if link.both != Some(false) {
+                self.net.change_link(to, from, change);
+            }
+        }
+    }
+
+    /// The node that a gateway or client at `place` speaks to.
+    fn machine_of(&self, place: u32) -> &Machine {
+        &self.machines[place as usize % self.machines.len()]
     }
 
     async fn switch_on(&mut self, place: u32, gateway: (String, GatewayEui)) -> Result<(), String> {
@@ -244,8 +358,11 @@ impl World {
         });
         let sockets = bind.await.map_err(|error| error.to_string())?;
         let sockets = sockets.map_err(|error| error.to_string())?;
-        let server = self.machine.socket(PORT_GATEWAYS);
-        self.meadow.add(Gate::new(self.seed, gateway, sockets, server));
+        let machine = self.machine_of(place).clone();
+        let server = machine.socket(PORT_GATEWAYS);
+        let line = Line { host: id, sockets, machine, server };
+        let who = (place, gateway.0, gateway.1);
+        self.meadow.add(Gate::new(&self.scenario, self.seed, who, line, world_now()));
         Ok(())
     }
 
@@ -253,7 +370,7 @@ impl World {
         let name = format!("app{}", place + 1);
         let account = self.operator.account(&name).await?;
         let (id, _) = self.host(&name, 2, place);
-        let server = self.machine.socket(PORT_MQTT);
+        let server = self.machine_of(place).socket(PORT_MQTT);
         let client = AppClient::new(place, server, account, &self.record);
         self.clients.push((name, client.standing()));
         let host = Handle::current().get_node(id).ok_or("a host that was built is there")?;
@@ -261,73 +378,78 @@ impl World {
         Ok(())
     }
 
-    /// The safety phase: the workload runs and everything planned strikes.
-    async fn suffer(&self) {
+    /// The safety phase: the workload runs and everything planned strikes, each fault by a task
+    /// of its own.
+    async fn suffer(self: &Arc<Self>) {
         let begin = virtual_now();
-        self.record.note("world", "the workload begins");
-        self.meadow.wake_up(&self.scenario.devices.joins_at);
-        let operator = self.operator.clone();
+        self.record.begins();
+        self.meadow.begin(&self.scenario.devices.joins_at);
+        let end = begin + self.scenario.duration.0;
+        self.queue_downlinks(end);
+        self.let_call(end);
+        for (number, fault) in plan::pin(&self.scenario, self.seed).into_iter().enumerate() {
+            let world = Arc::clone(self);
+            madsim::task::spawn(async move { world.endure(number, fault, begin).await });
+        }
+        sleep_virtual_until(end).await;
+    }
+
+    /// The callers of the API begin, and call until `end`.
+    fn let_call(&self, end: Duration) {
+        let Some(shelf) = &self.shelf else { return };
+        for number in 0..self.scenario.callers.count {
+            let doors = self.machines.iter().map(|machine| {
+                let machine = machine.clone();
+                door_of(move || machine.node())
+            });
+            let record = self.record.clone();
+            let hear = move |event| record.called(event);
+            let pause = self.scenario.callers.every.0.clone();
+            let caller = Caller::new(self.seed, number, pause, shelf, doors.collect(), hear);
+            madsim::task::spawn(caller.run(end));
+        }
+    }
+
+    /// Puts the things that callers ask about on their shelf.
+    async fn prepare_shelf(&mut self) -> Result<(), String> {
+        if self.scenario.callers.count == 0 {
+            return Ok(());
+        }
+        let each = u8::try_from(self.scenario.callers.keys).unwrap_or(u8::MAX);
+        let (devices, gateways, applications, queues) = (each, each, each, each);
+        let shelf = Shelf::new(Sizes { devices, gateways, applications, queues });
+        let machine = self.machines[0].clone();
+        shelf.prepare(&door_of(move || machine.node())).await?;
+        self.shelf = Some(shelf);
+        Ok(())
+    }
+
+    fn queue_downlinks(&self, end: Duration) {
+        let Some(every) = self.scenario.workload.downlink_every.clone() else { return };
         for (name, dev_eui, _) in self.devices.iter().take(self.scenario.devices.count as usize) {
-            let Some(every) = self.scenario.workload.downlink_every.clone() else { break };
-            let (operator, dev_eui) = (operator.clone(), *dev_eui);
+            let (operator, dev_eui, every) = (self.operator.clone(), *dev_eui, every.clone());
+            let cancel = self.scenario.workload.cancel.0;
             let mut dice = self.seed.stream(&format!("downlinks {name}"));
-            let end = begin + self.scenario.duration.0;
             madsim::task::spawn(async move {
                 for number in 1.. {
-                    sleep_virtual(every.draw(&mut dice)).await;
+                    sleep_virtual(dice.between(&every.0)).await;
                     if virtual_now() >= end {
                         return;
                     }
-                    operator.enqueue(dev_eui, number, &mut dice).await;
+                    operator.enqueue(dev_eui, number, cancel, &mut dice).await;
                 }
             });
         }
-        let mut lag = Duration::ZERO;
-        for planned in plan(&self.scenario, self.seed) {
-            let due = begin + planned.at + lag;
-            sleep_virtual_until(due).await;
-            if let Some((promise, aim)) = planned.after {
-                let promise = self.record.next_promise(promise);
-                let _ = MadsimRuntime::timeout(PROMISE_MAX, promise).await;
-                sleep_virtual(aim).await;
-                lag += virtual_now().saturating_sub(due);
-            }
-            self.strike(&planned.action);
-        }
-        let end = begin + self.scenario.duration.0;
-        if virtual_now() < end {
-            sleep_virtual_until(end).await;
-        }
     }
+}
 
-    /// Does what a fault wants. Only the first node exists as yet.
-    fn strike(&self, action: &Action) {
-        let disk = self.machine.disk();
-        match action {
-            Action::PowerCut(_) => self.machine.power_cut(),
-            Action::Kill(_) => self.machine.kill(),
-            Action::Start(_) => self.machine.start(),
-            Action::Cut(from, to) => self.link(from, to, true),
-            Action::Mend(from, to) => self.link(from, to, false),
-            Action::FailFsync(_) => {
-                self.machine.excuse();
-                disk.fail_next_sync();
-            }
-            Action::FillDisk(_) => disk.set_capacity(Some(disk.used())),
-            Action::FreeDisk(_) => disk.set_capacity(None),
-            Action::JumpClock(_, micros) => self.machine.jump(*micros),
-            Action::DriftClock(_, ppm) => self.machine.drift(*ppm),
-        }
-    }
-
-    fn link(&self, from: &str, to: &str, cut: bool) {
-        let (Some(&a), Some(&b)) = (self.hosts.get(from), self.hosts.get(to)) else { return };
-        let verb = if cut { "cut" } else { "mended" };
-        self.record.note("world", &format!("link {from} > {to} {verb}"));
-        if cut {
-            self.net.cut(a, b);
-        } else {
-            self.net.mend(a, b);
-        }
-    }
+/// Names and EUIs of the gateways; twins have the EUI of the first.
+fn gateways(scenario: &Scenario) -> Vec<(String, GatewayEui)> {
+    (0..scenario.gateways.total())
+        .map(|place| {
+            let own = if place < scenario.gateways.count { u64::from(place) } else { 0 };
+            let eui = GatewayEui::from_be_bytes((0xAA55_5A00_0000_0001 + own).to_be_bytes());
+            (format!("gw{}", place + 1), eui)
+        })
+        .collect()
 }

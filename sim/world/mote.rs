@@ -1,27 +1,33 @@
-//! One device and what it does all day: joins until it has, then reports at its own pace.
+//! One device and what it does all day: joins until it has, then reports at its own pace, and now and
+//! then joins anew or restarts.
 //!
 //! Each uplink carries a payload of its own (device, number, filling), so that the invariants can
-//! tell any two readings apart.
+//! tell any two readings apart, also after the device has begun to count anew. Each kind of
+//! decision draws from a stream of its own, named after the device.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Instant;
-use lorawan::{DevEui, JoinEui, Key, Region};
-use radio::{AppUplink, Device, DeviceConfig, DeviceEffect, OnAir, Sent, Signal};
+use lorawan::DevEui;
+use radio::{AppUplink, Device, DeviceEffect, OnAir, Sent, Verdict};
+use scenario::{Scenario, SpanRange};
 
+use super::gate::draw_signal;
+use super::kit::Kit;
 use super::record::Record;
 use super::witness::{Carried, Root};
 use crate::dice::{Dice, Seed};
-use crate::oracle::{Fact, Reading};
-use crate::scenario::{Scenario, SpanRange};
+use crate::oracle::{Fact, Judgement, Reading};
 
 /// The application's port.
 pub(super) const PORT: u8 = 10;
 /// Pause before a device that could not join tries again.
 const JOIN_AGAIN: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(8);
+/// How long a device takes to start.
+const BOOT: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(3);
 /// Most bytes behind device and number: with MAC commands still below the 11 of the slowest rate.
-const FILLING_LEN_MAX: u64 = 4;
+const FILLING_LEN_MAX: usize = 4;
 /// Share of uplinks that ask the network for the time, or how well it hears.
 const ASKS: f64 = 0.1;
 
@@ -36,9 +42,11 @@ pub(super) enum Order {
 
 /// How a device behaves.
 #[derive(Clone, Debug)]
-pub(super) struct Habits {
+struct Habits {
     /// Between two uplinks; `None`: it only does what it is told.
     every: Option<SpanRange>,
+    /// Between two joins of its own accord.
+    rejoin_every: Option<SpanRange>,
     confirmed: f64,
 }
 
@@ -50,21 +58,39 @@ pub(super) struct Outcomes {
     pub(super) downlinks: u32,
 }
 
+/// The streams a device draws from.
+struct Streams {
+    workload: Dice,
+    /// What it hears of what is sent to it.
+    ears: Dice,
+    /// When it joins anew of its own accord.
+    rejoins: Dice,
+    /// When it joins in a storm, how long it takes to start.
+    moods: Dice,
+}
+
 /// A device.
 pub(super) struct Mote {
     pub(super) name: String,
     pub(super) outcomes: Outcomes,
     device: Device,
-    app_key: Key,
-    join_eui: JoinEui,
+    root: Root,
     habits: Habits,
-    dice: Dice,
+    streams: Streams,
     record: Record,
     /// When it does something of its own accord next.
     next: Option<Instant>,
+    /// When it joins anew.
+    rejoins_at: Option<Instant>,
+    /// It has begun to join and not joined yet: whatever session it has is over.
+    joining: bool,
+    /// It has done something of its own accord.
+    begun: bool,
     numbers: u32,
     place: u32,
     sending: Option<AppUplink>,
+    /// The frame it is receiving.
+    hearing: Option<Bytes>,
     /// The scenario does not know of it.
     is_probe: bool,
 }
@@ -72,56 +98,55 @@ pub(super) struct Mote {
 impl Mote {
     /// The device number `place` (from 0) of the scenario.
     pub(super) fn new(scenario: &Scenario, seed: Seed, place: u32, record: &Record) -> Self {
-        let name = format!("dev{}", place + 1);
         let workload = &scenario.workload;
-        let habits =
-            Habits { every: Some(workload.uplink_every.clone()), confirmed: workload.confirmed.0 };
-        Self::build(scenario, seed, place, (name, habits), record)
+        let habits = Habits {
+            every: Some(workload.uplink_every.clone()),
+            rejoin_every: workload.rejoin_every.clone(),
+            confirmed: workload.confirmed.0,
+        };
+        Self::build(scenario, seed, (place, format!("dev{}", place + 1)), habits, record)
     }
 
     /// A device that only does what it is told.
     pub(super) fn probe(scenario: &Scenario, seed: Seed, record: &Record) -> Self {
-        let habits = Habits { every: None, confirmed: 1.0 };
-        let place = scenario.devices.count;
-        Self::build(scenario, seed, place, ("probe".to_owned(), habits), record)
+        let habits = Habits { every: None, rejoin_every: None, confirmed: 1.0 };
+        let who = (scenario.devices.count, "probe".to_owned());
+        Self::build(scenario, seed, who, habits, record)
     }
 
     fn build(
         scenario: &Scenario,
         seed: Seed,
-        place: u32,
-        (name, habits): (String, Habits),
+        (place, name): (u32, String),
+        habits: Habits,
         record: &Record,
     ) -> Self {
         let is_probe = habits.every.is_none();
-        let mut dice = seed.stream(&format!("workload {name}"));
-        let dev_eui =
-            DevEui::from_be_bytes((0x70B3_D57E_D000_0000 + u64::from(place)).to_be_bytes());
-        let join_eui = JoinEui::from_be_bytes([0x70, 0xB3, 0xD5, 0x7E, 0xD0, 0xFF, 0, 1]);
-        let mut app_key = [0; 16];
-        dice.fill(&mut app_key);
-        let app_key = Key::from_bytes(app_key);
-        let radio_seed = seed.bytes(&format!("radio {name}"));
-        let region = region(scenario);
-        let mut config = DeviceConfig::otaa(region, dev_eui, join_eui, app_key.clone(), radio_seed);
-        config.confirmed_tries = scenario.workload.tries;
-        let rates = region.uplink_channels().next().map_or(0..=0, |one| one.min_dr..=one.max_dr);
-        let rates: Vec<u8> = rates.collect();
-        config.data_rate = rates[dice.index(rates.len())];
+        let Kit { root, config } = Kit::draw(scenario, seed, (place, &name), is_probe);
+        let stream = |what: &str| seed.stream(&format!("{what} {name}"));
+        let streams = Streams {
+            workload: stream("workload"),
+            ears: stream("ears"),
+            rejoins: stream("rejoins"),
+            moods: stream("moods"),
+        };
         Self {
-            name,
             outcomes: Outcomes::default(),
             device: Device::new(config),
-            app_key,
-            join_eui,
+            root,
             habits,
-            dice,
+            streams,
             record: record.clone(),
             next: None,
+            rejoins_at: None,
+            joining: false,
+            begun: false,
             numbers: 0,
             place,
             sending: None,
+            hearing: None,
             is_probe,
+            name,
         }
     }
 
@@ -132,12 +157,12 @@ impl Mote {
 
     /// What it was made with.
     pub(super) fn root(&self) -> Root {
-        Root { join_eui: self.join_eui, app_key: self.app_key.clone() }
+        self.root.clone()
     }
 
-    /// Lets it begin to live by its plan; it joins at a moment of its own.
+    /// Lets it begin to live by its plan, at a moment of its own.
     pub(super) fn wake_up(&mut self, now: Instant, joins_at: &SpanRange) {
-        let delay = joins_at.draw(&mut self.dice);
+        let delay = self.streams.workload.between(&joins_at.0);
         if self.habits.every.is_some() {
             self.next = Some(now + delay);
         }
@@ -146,6 +171,7 @@ impl Mote {
     /// Ends its plan: what is under way is finished, nothing new begins.
     pub(super) fn rest(&mut self) {
         self.next = None;
+        self.rejoins_at = None;
         self.habits.every = None;
     }
 
@@ -154,21 +180,27 @@ impl Mote {
         self.device.is_busy()
     }
 
+    /// When its windows open: it hears nothing at other times.
+    pub(super) fn windows_open_at(&self) -> [Option<Instant>; 2] {
+        self.device.windows_open_at()
+    }
+
     /// When something is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let exchange = self.device.poll_timeout().map(|(at, _)| at);
         // One exchange at a time: the plan waits for it.
-        exchange.or(self.next)
+        exchange.or_else(|| [self.next, self.rejoins_at].into_iter().flatten().min())
     }
 
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.device.poll_timeout().is_some_and(|(at, _)| at <= now) {
+        if self.device.is_busy() {
             self.device.handle_timeout(now);
-        } else if !self.device.is_busy() && self.next.is_some_and(|at| at <= now) {
-            self.next = None;
-            let order = if self.device.is_activated() { None } else { Some(Order::Join) };
-            self.act(now, order);
+        } else if self.rejoins_at.is_some_and(|at| at <= now) {
+            self.act(now, Some(Order::Join));
+        } else if self.next.is_some_and(|at| at <= now) {
+            let has_session = self.device.is_activated() && !self.joining;
+            self.act(now, if has_session { None } else { Some(Order::Join) });
         }
     }
 
@@ -179,9 +211,35 @@ impl Mote {
         }
     }
 
+    /// Restarts.
+    pub(super) fn reboot(&mut self, now: Instant, memory_lost: bool) {
+        let pause = self.streams.moods.between(&BOOT);
+        self.device.reboot(memory_lost);
+        (self.sending, self.hearing) = (None, None);
+        (self.joining, self.rejoins_at) = (false, None);
+        if self.begun && self.habits.every.is_some() {
+            self.next = Some(now + pause);
+        }
+        let text = if memory_lost { "restarts, its memory is lost" } else { "restarts" };
+        let fact = Fact::Rebooted { device: self.dev_eui(), memory_lost };
+        self.record.fact(&self.name, text, fact);
+    }
+
+    /// Joins anew at some moment within a time, if it can and has begun.
+    pub(super) fn storm(&mut self, now: Instant, within: Duration) {
+        let delay = self.streams.moods.between(&(Duration::ZERO..within));
+        if self.begun && self.root.personal.is_none() && self.habits.every.is_some() {
+            self.rejoins_at = Some(now + delay);
+        }
+    }
+
     fn act(&mut self, now: Instant, order: Option<Order>) {
+        (self.next, self.begun) = (None, true);
         let begun = match order {
-            Some(Order::Join) => self.device.join(now),
+            Some(Order::Join) => {
+                (self.joining, self.rejoins_at) = (true, None);
+                self.device.join(now)
+            }
             Some(Order::Uplink) => {
                 let uplink = self.reading(1.0);
                 self.send(now, uplink)
@@ -210,33 +268,41 @@ impl Mote {
         let [_, _, place @ ..] = self.place.to_be_bytes();
         let [_, _, number @ ..] = self.numbers.to_be_bytes();
         let mut payload = [place, number].concat();
-        let len = usize::try_from(self.dice.below(FILLING_LEN_MAX + 1)).unwrap_or(0);
-        let mut filling = vec![0; len];
-        self.dice.fill(&mut filling);
-        payload.extend(filling);
+        let dice = &mut self.streams.workload;
+        let mut filling = [0; FILLING_LEN_MAX];
+        dice.fill(&mut filling);
+        payload.extend(&filling[..dice.index(FILLING_LEN_MAX + 1)]);
         AppUplink {
             f_port: Some(PORT),
             payload: payload.into(),
-            confirmed: self.dice.chance(confirmed),
-            link_check: self.dice.chance(ASKS),
-            device_time: self.dice.chance(ASKS),
+            confirmed: dice.chance(confirmed),
+            link_check: dice.chance(ASKS),
+            device_time: dice.chance(ASKS),
         }
     }
 
     fn plan_next(&mut self, now: Instant) {
         let Some(every) = &self.habits.every else { return };
-        let pause = if self.device.is_activated() {
-            every.draw(&mut self.dice)
-        } else {
-            self.dice.between(&JOIN_AGAIN)
-        };
-        self.next = Some(now + pause);
+        let has_session = self.device.is_activated() && !self.joining;
+        let pause = if has_session { &every.0 } else { &JOIN_AGAIN };
+        self.next = Some(now + self.streams.workload.between(pause));
     }
 
-    /// Hears a frame begin.
-    pub(super) fn hear(&mut self, frame: &OnAir, signal: Signal) {
-        // Most frames are for others.
-        let _ = self.device.handle_frame(frame, signal);
+    fn plan_rejoin(&mut self, now: Instant) {
+        let Some(every) = &self.habits.rejoin_every else { return };
+        let pause = self.streams.rejoins.between(&every.0);
+        if self.habits.every.is_some() {
+            self.rejoins_at = Some(now + pause);
+        }
+    }
+
+    /// May hear a frame that begins while it opens a window. Always as many draws.
+    pub(super) fn hear(&mut self, frame: &OnAir, chance: f64) {
+        let heard = self.streams.ears.chance(chance);
+        let signal = draw_signal(&mut self.streams.ears);
+        if heard && self.device.handle_frame(frame, signal).is_ok() {
+            self.hearing = Some(frame.phy_payload.clone());
+        }
     }
 
     /// The next frame it sends, if any; everything else it does is written down.
@@ -248,13 +314,16 @@ impl Mote {
                     self.tell_sent(sent, &carried);
                     return Some((frame, carried));
                 }
+                DeviceEffect::Judged(verdict) => self.judged(verdict),
                 DeviceEffect::Joined { dev_addr, .. } => {
                     self.outcomes.joined += 1;
+                    self.joining = false;
                     self.record.note(&self.name, &format!("joined as {dev_addr}"));
                     if !self.is_probe {
                         self.record.joined(self.device.dev_eui());
                     }
                     self.plan_next(now);
+                    self.plan_rejoin(now);
                 }
                 DeviceEffect::JoinFailed => {
                     self.record.note(&self.name, "join failed");
@@ -262,8 +331,8 @@ impl Mote {
                 }
                 DeviceEffect::Delivered(down) => {
                     self.outcomes.downlinks += 1;
-                    self.record.note(&self.name, &format!("took down {}", down.fcnt));
-                    self.record.arrived(self.device.dev_eui(), &down.payload);
+                    let text = format!("took down {}", down.fcnt);
+                    self.record.arrived(&self.name, &text, self.device.dev_eui(), down.payload);
                 }
                 DeviceEffect::Done { fcnt, acked, heard } => {
                     self.outcomes.acknowledged += u32::from(acked);
@@ -272,14 +341,29 @@ impl Mote {
                     self.record.note(&self.name, &text);
                     self.plan_next(now);
                 }
-                other @ (DeviceEffect::Judged(_)
-                | DeviceEffect::LinkCheck { .. }
-                | DeviceEffect::Time { .. }) => {
+                other @ (DeviceEffect::LinkCheck { .. } | DeviceEffect::Time { .. }) => {
                     self.record.note(&self.name, &format!("{other:?}"));
                 }
             }
         }
         None
+    }
+
+    fn judged(&mut self, verdict: Verdict) {
+        let judgement = match verdict {
+            Verdict::Accepted { .. } => Judgement::Taken,
+            Verdict::Replayed { .. } | Verdict::FCntGap { .. } => Judgement::Counter,
+            Verdict::Malformed(_)
+            | Verdict::Unexpected
+            | Verdict::OtherAddress(_)
+            | Verdict::Mic
+            | Verdict::JoinMic
+            | Verdict::JoinNonce { .. }
+            | Verdict::JoinSettings => Judgement::Other,
+        };
+        let phy_payload = self.hearing.take().unwrap_or_default();
+        let fact = Fact::Judged { device: self.device.dev_eui(), phy_payload, judgement };
+        self.record.fact(&self.name, &format!("judges a frame: {verdict:?}"), fact);
     }
 
     fn carried(&self, sent: Sent) -> Option<Carried> {
@@ -308,7 +392,7 @@ impl Mote {
         };
         match carried {
             Carried::Join { dev_eui, dev_nonce } => {
-                let (join_eui, dev_eui, dev_nonce) = (self.join_eui, *dev_eui, *dev_nonce);
+                let (join_eui, dev_eui, dev_nonce) = (self.root.join_eui, *dev_eui, *dev_nonce);
                 let text = format!("asks to join, nonce {}", dev_nonce.0);
                 let fact = Fact::JoinRequestSent { join_eui, dev_eui, dev_nonce };
                 self.record.fact(&self.name, &text, fact);
@@ -322,9 +406,4 @@ impl Mote {
             }
         }
     }
-}
-
-/// The region of a scenario, whose name was checked when it was read.
-pub(super) fn region(scenario: &Scenario) -> &'static Region {
-    Region::from_name(&scenario.nodes.region).unwrap_or(&lorawan::EU868)
 }

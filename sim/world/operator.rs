@@ -3,35 +3,47 @@
 //! Calls are the node's own operations, as the socket on its host would make them. An answer that
 //! does not come is *unknown*: nothing that may have been done is asked for twice.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lorawan::{DevEui, GatewayEui};
+use bytes::Bytes;
+use lorawan::{DevEui, GatewayEui, Key, SessionKeys};
 use node::api::wire::{
-    self, Application, Device, DeviceKeys, DeviceProfile, EventItem, Gateway, MqttUser,
+    self, Application, Device, DeviceActivation, DeviceKeys, DeviceProfile, EventItem, Gateway,
+    MqttUser,
 };
-use node::api::{Credentials, EventFilter, Operation, Outcome};
+use node::api::{ApiError, Credentials, EventFilter, Operation, Outcome, Unavailable};
 use openraft_rt::AsyncRuntime;
+use scenario::DeviceVersion;
 
 use super::machine::Machine;
 use super::record::Record;
-use super::witness::Root;
+use super::witness::{Personal, Root};
+use crate::clocks::virtual_now;
 use crate::dice::Dice;
+use crate::oracle::{Answer, Fact};
 use crate::runtime::{MadsimRuntime, sleep_virtual};
 
 /// The tenant the cluster is founded with.
 pub(super) const TENANT: &str = "home";
 /// The one application.
 const APPLICATION: &str = "meters";
-/// The one device profile.
+/// The profile of devices that join.
 const PROFILE: &str = "class A";
+/// The profile of personalised devices.
+const PROFILE_ABP: &str = "class A, personalised";
+/// Devices that are registered at a time.
+const REGISTERS_AT_ONCE: usize = 32;
 /// How long the operator waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows on one page of the event log.
 const PAGE: u32 = 500;
 /// Share of downlinks that ask for an acknowledgement.
 const CONFIRMED: f64 = 0.3;
+/// How soon a downlink is taken back.
+const REPENTS_AFTER: std::ops::Range<Duration> = Duration::ZERO..Duration::from_secs(8);
 
 /// What an MQTT client needs to come in.
 #[derive(Clone, Debug)]
@@ -57,11 +69,18 @@ impl Operator {
     ///
     /// Errors: in words; also when nobody answers in time, and then nobody knows what was done.
     pub(super) async fn call(&self, operation: Operation) -> Result<Outcome, String> {
-        let node = self.machine.node().ok_or("the node is not running")?;
+        self.try_call(operation).await.map_err(|error| error.to_string())
+    }
+
+    /// One call, as the node's own host.
+    ///
+    /// Errors: the node's; `Starting` when it does not run, `UnknownOutcome` when nobody answers.
+    pub(super) async fn try_call(&self, operation: Operation) -> Result<Outcome, ApiError> {
+        let node = self.machine.node().ok_or(ApiError::Unavailable(Unavailable::Starting))?;
         let call = node.call(Credentials::Local, operation);
         match MadsimRuntime::timeout(PATIENCE, call).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => Err("no answer".to_owned()),
+            Ok(answer) => answer,
+            Err(_) => Err(ApiError::UnknownOutcome),
         }
     }
 
@@ -89,13 +108,14 @@ impl Operator {
         id.map(|id| id.0).map_err(|error| error.to_string())
     }
 
-    /// Registers all gateways and devices.
+    /// Registers all gateways and devices; a name that gateways share is registered once.
     ///
     /// Errors: the first refusal.
     pub(super) async fn provision(
         &self,
         gateways: &[(String, GatewayEui)],
         devices: &[(String, DevEui, Root)],
+        version: DeviceVersion,
     ) -> Result<(), String> {
         let tenant_id = TENANT.to_owned();
         let application = Application {
@@ -104,14 +124,18 @@ impl Operator {
             ..Application::default()
         };
         self.call(Operation::CreateApplication(application)).await?;
-        let profile = DeviceProfile {
-            name: PROFILE.to_owned(),
-            tenant_id: tenant_id.clone(),
-            supports_otaa: true,
-            ..DeviceProfile::default()
-        };
-        self.call(Operation::CreateDeviceProfile(Box::new(profile))).await?;
-        for (name, eui) in gateways {
+        for (name, supports_otaa) in [(PROFILE, true), (PROFILE_ABP, false)] {
+            let profile = DeviceProfile {
+                name: name.to_owned(),
+                tenant_id: tenant_id.clone(),
+                mac_version: mac_version(version).to_owned(),
+                supports_otaa,
+                ..DeviceProfile::default()
+            };
+            self.call(Operation::CreateDeviceProfile(Box::new(profile))).await?;
+        }
+        let mut known = BTreeSet::new();
+        for (name, eui) in gateways.iter().filter(|(_, eui)| known.insert(*eui)) {
             let gateway = Gateway {
                 gateway_id: eui.to_string(),
                 name: name.clone(),
@@ -120,29 +144,62 @@ impl Operator {
             };
             self.call(Operation::CreateGateway(gateway)).await?;
         }
-        for (name, dev_eui, root) in devices {
-            self.register(name, *dev_eui, root).await?;
+        for some in devices.chunks(REGISTERS_AT_ONCE) {
+            let register = |(name, dev_eui, root): (String, DevEui, Root)| {
+                let operator = self.clone();
+                async move { operator.register(&name, dev_eui, &root).await }
+            };
+            let under_way: Vec<_> =
+                some.iter().cloned().map(|one| madsim::task::spawn(register(one))).collect();
+            for one in under_way {
+                one.await.map_err(|error| error.to_string())??;
+            }
         }
         Ok(())
     }
 
     async fn register(&self, name: &str, dev_eui: DevEui, root: &Root) -> Result<(), String> {
+        let (personal, dev_eui_text) = (root.personal.as_ref(), dev_eui.to_string());
         let device = Device {
-            dev_eui: dev_eui.to_string(),
+            dev_eui: dev_eui_text.clone(),
             name: name.to_owned(),
             application_id: APPLICATION.to_owned(),
-            device_profile_id: PROFILE.to_owned(),
+            device_profile_id: personal.map_or(PROFILE, |_| PROFILE_ABP).to_owned(),
+            skip_fcnt_check: personal.is_some_and(|personal| personal.may_reset),
             join_eui: root.join_eui.to_string(),
             ..Device::default()
         };
         self.call(Operation::CreateDevice(device)).await?;
-        let key: String = root.app_key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
-        // Where the field's API keeps the AppKey of a 1.0.x device.
-        let keys =
-            DeviceKeys { dev_eui: dev_eui.to_string(), nwk_key: key, ..DeviceKeys::default() };
-        self.call(Operation::CreateDeviceKeys(keys)).await?;
+        let made = match personal {
+            Some(personal) => Operation::ActivateDevice(self.activation(dev_eui, personal)),
+            // Where the field's API keeps the AppKey of a 1.0.x device.
+            None => Operation::CreateDeviceKeys(DeviceKeys {
+                dev_eui: dev_eui_text,
+                nwk_key: hex(&root.app_key),
+                ..DeviceKeys::default()
+            }),
+        };
+        self.call(made).await?;
         self.record.introduce_device(dev_eui, root.clone());
         Ok(())
+    }
+
+    /// The activation of a personalised device: its first uplink is the next one, and no downlink
+    /// number it was ever sent comes again, also if the server has forgotten them.
+    fn activation(&self, dev_eui: DevEui, personal: &Personal) -> DeviceActivation {
+        let (network, application) = match &personal.keys {
+            SessionKeys::V1_0 { nwk_s_key, app_s_key } => (nwk_s_key, app_s_key),
+            SessionKeys::V1_1 { nwk_s_enc_key, app_s_key, .. } => (nwk_s_enc_key, app_s_key),
+        };
+        DeviceActivation {
+            dev_eui: dev_eui.to_string(),
+            dev_addr: personal.dev_addr.to_string(),
+            app_s_key: hex(application),
+            nwk_s_enc_key: hex(network),
+            f_cnt_up: personal.first_fcnt,
+            n_f_cnt_down: self.record.next_down(dev_eui),
+            ..DeviceActivation::default()
+        }
     }
 
     /// Makes an account that sees the application's events.
@@ -158,13 +215,16 @@ impl Operator {
         else {
             return Err("an account was asked for, and something else came".to_owned());
         };
+        self.record.guard(&format!("the password of {name}"), made.password.as_bytes());
         Ok(Account { user: made.name, password: made.password, filter: made.topic })
     }
 
-    /// Queues a downlink with a payload that nobody else has. Asked for once.
-    pub(super) async fn enqueue(&self, dev_eui: DevEui, number: u32, dice: &mut Dice) {
-        let confirmed = dice.chance(CONFIRMED);
-        let payload = [&dev_eui.to_be_bytes()[6..], &number.to_be_bytes()].concat();
+    /// Queues a downlink with a payload that nobody else has; with the chance `cancel` tries to take
+    /// it out again soon after. Each is asked for once. Always as many draws.
+    pub(super) async fn enqueue(&self, dev_eui: DevEui, number: u32, cancel: f64, dice: &mut Dice) {
+        let (confirmed, repents) = (dice.chance(CONFIRMED), dice.chance(cancel));
+        let pause = dice.between(&REPENTS_AFTER);
+        let payload = Bytes::from([&dev_eui.to_be_bytes()[6..], &number.to_be_bytes()].concat());
         self.record.queues(dev_eui, &payload, confirmed);
         let item = wire::QueueItem {
             dev_eui: dev_eui.to_string(),
@@ -173,9 +233,25 @@ impl Operator {
             data: STANDARD.encode(&payload),
             ..wire::QueueItem::default()
         };
-        let answer = self.call(Operation::Enqueue { item, flush: false }).await;
-        let told = answer.map_or_else(|error| error, |_| "queued".to_owned());
-        self.record.note("oper", &format!("downlink {number} for {dev_eui}: {told}"));
+        let since = virtual_now();
+        let result = self.try_call(Operation::Enqueue { item, flush: false }).await;
+        let answer = answer_of(&result);
+        let told = match &result {
+            Ok(_) => "queued".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let text = format!("downlink {number} for {dev_eui}: {told}");
+        let fact =
+            Fact::Queued { device: dev_eui, payload: payload.clone(), confirmed, since, answer };
+        self.record.fact("oper", &text, fact);
+        if let (true, Ok(Outcome::Created(made))) = (repents, result) {
+            sleep_virtual(pause).await;
+            let cancel = Operation::CancelItem { device: dev_eui.to_string(), item: made.id };
+            let answer = answer_of(&self.try_call(cancel).await);
+            let text = format!("cancels downlink {number} for {dev_eui}: {answer:?}");
+            let fact = Fact::Cancelled { device: dev_eui, payload, answer };
+            self.record.fact("oper", &text, fact);
+        }
     }
 
     /// All rows of the event log above `after`, in order.
@@ -196,5 +272,26 @@ impl Operator {
                 return Ok(rows);
             }
         }
+    }
+}
+
+fn hex(key: &Key) -> String {
+    key.expose().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The version of devices, as the field's API names it.
+const fn mac_version(version: DeviceVersion) -> &'static str {
+    match version {
+        DeviceVersion::V1_0_3 => "LORAWAN_1_0_3",
+        DeviceVersion::V1_0_4 => "LORAWAN_1_0_4",
+    }
+}
+
+/// What an answer says about whether something was done.
+pub(super) fn answer_of(result: &Result<Outcome, ApiError>) -> Answer {
+    match result {
+        Ok(_) => Answer::Done,
+        Err(ApiError::UnknownOutcome) => Answer::Unknown,
+        Err(_) => Answer::Refused,
     }
 }

@@ -8,19 +8,29 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use gateway::semtech::{Upward, parse_upward};
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui};
 use mac::{EventKind, EventSource, event_id};
+use node::api::wire::Metric;
 use openraft_rt::{Oneshot as _, OneshotSender as _};
+use scenario::{FaultKind, Promise, Scenario};
 use serde::{Deserialize, Serialize};
 use store::Id;
 
+use super::histories::Histories;
+use super::ledger::Ledger;
+use super::painter::Painter;
+use super::report::Report;
 use super::witness::{Carried, Root, Witness};
 use crate::clocks::virtual_now;
-use crate::invariants::{self, Invariant, Violation};
+use crate::history::HistoryEvent;
+use crate::invariants::{self, Invariant, Secrets, Violation};
+use crate::marks::{Mark, Marks};
 use crate::net::Sent;
-use crate::oracle::{Event, Fact, Seen};
+use crate::oracle::{Answer, Event, Fact, Seen};
+use crate::picture::Picture;
 use crate::runtime::{Once, OnceReceiver, OnceSender, held};
-use crate::scenario::Promise;
 use crate::trace::Trace;
 
 /// Violations of one invariant that a report keeps; the first ones tell the story.
@@ -47,13 +57,28 @@ pub struct Counts {
     pub downlinks: u32,
     /// Restarts of nodes.
     pub restarts: u32,
+    /// Calls of the API that were answered.
+    pub calls: u32,
 }
 
-/// An application downlink that somebody queued.
-#[derive(Clone, Copy, Debug, Default)]
-struct Queued {
-    confirmed: bool,
-    arrived: u32,
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, more) in [
+            (&mut self.joined, other.joined),
+            (&mut self.uplinks, other.uplinks),
+            (&mut self.transmissions, other.transmissions),
+            (&mut self.accepted, other.accepted),
+            (&mut self.delivered, other.delivered),
+            (&mut self.acknowledged, other.acknowledged),
+            (&mut self.queued, other.queued),
+            (&mut self.downlinks, other.downlinks),
+            (&mut self.restarts, other.restarts),
+            (&mut self.calls, other.calls),
+        ] {
+            *mine = mine.saturating_add(more);
+        }
+    }
 }
 
 struct Inner {
@@ -62,30 +87,64 @@ struct Inner {
     violations: Vec<Violation>,
     unmet: Vec<String>,
     counts: Counts,
+    faults: BTreeMap<FaultKind, u64>,
+    marks: Marks,
+    deliveries: u64,
     witness: Witness,
-    gateways: BTreeMap<IpAddr, GatewayEui>,
     joined: BTreeSet<DevEui>,
-    queued: BTreeMap<(DevEui, Vec<u8>), Queued>,
+    ledgers: BTreeMap<String, Ledger>,
+    secrets: Secrets,
     delivered: BTreeMap<String, BTreeSet<String>>,
-    asked: BTreeMap<(JoinEui, DevEui), BTreeSet<DevNonce>>,
+    asked: BTreeMap<(DevEui, JoinEui), BTreeSet<DevNonce>>,
     cluster: Option<[u8; 16]>,
     promises: Vec<(Promise, OnceSender<()>)>,
+    painter: Option<Painter>,
+    histories: Histories,
+    /// Somebody turns bits or forges frames: not every answer fits a question.
+    doubtful: bool,
     last: Duration,
 }
 
 impl Inner {
-    fn note(&mut self, at: Duration, lane: &str, text: &str) {
+    fn line(&mut self, at: Duration, lane: &str, text: &str) {
         self.last = at;
         // A closed pipe ends the output, not the run.
         let _ = self.trace.event(at, lane, text);
     }
 
+    fn note(&mut self, at: Duration, lane: &str, text: &str) {
+        self.line(at, lane, text);
+        if let Some(painter) = &mut self.painter {
+            painter.note(at, lane, text);
+        }
+    }
+
+    /// A fact with its line.
+    fn told(&mut self, at: Duration, lane: &str, text: &str, fact: Fact) {
+        self.line(at, lane, text);
+        if let Some(painter) = &mut self.painter {
+            painter.fact(at, lane, text, &fact);
+        }
+        self.fact(at, fact);
+    }
+
     fn fact(&mut self, at: Duration, fact: Fact) {
         if let Fact::JoinRequestSent { join_eui, dev_eui, dev_nonce } = &fact {
-            self.asked.entry((*join_eui, *dev_eui)).or_default().insert(*dev_nonce);
+            self.asked.entry((*dev_eui, *join_eui)).or_default().insert(*dev_nonce);
         }
+        if let Fact::Fault { kind, begins: true, .. } = &fact {
+            *self.faults.entry(*kind).or_default() += 1;
+        }
+        if let Fact::DiskLost { .. } = &fact {
+            self.histories.forget();
+        }
+        if let Fact::DiskLost { node, wiped: true } = &fact {
+            self.ledgers.remove(node);
+        }
+        self.doubtful |= fact.raises_doubt();
         self.promised(&fact);
         let seen = Seen { at, fact };
+        self.marks.observe(&seen);
         let found: Vec<Violation> =
             self.invariants.iter_mut().flat_map(|invariant| invariant.observe(&seen)).collect();
         for violation in found {
@@ -94,17 +153,15 @@ impl Inner {
     }
 
     /// Wakes whoever waits for a promise of this kind.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few facts are promises")]
     fn promised(&mut self, fact: &Fact) {
         let promise = match fact {
             Fact::Delivered { .. } => Promise::Delivery,
             Fact::DownlinkHanded { acknowledges: Some(_), .. } => Promise::Ack,
+            Fact::DownlinkHanded { .. } => Promise::Downlink,
             Fact::JoinAcceptHanded { .. } => Promise::JoinAccept,
-            Fact::DownlinkHanded { acknowledges: None, .. }
-            | Fact::UplinkSent { .. }
-            | Fact::JoinRequestSent { .. }
-            | Fact::Activated { .. }
-            | Fact::Accepted { .. }
-            | Fact::Ended { .. } => return,
+            Fact::Queued { answer: Answer::Done, .. } => Promise::Answer,
+            _ => return,
         };
         let (kept, waiting): (Vec<_>, Vec<_>) =
             self.promises.drain(..).partition(|(awaited, _)| *awaited == promise);
@@ -115,8 +172,17 @@ impl Inner {
         }
     }
 
+    fn look(&mut self, at: Duration, whose: &str, channel: &str, bytes: &[u8]) {
+        for violation in self.secrets.look(at, whose, channel, bytes) {
+            self.violate(violation);
+        }
+    }
+
     fn violate(&mut self, violation: Violation) {
-        self.note(violation.at, "world", &violation.to_string());
+        self.line(violation.at, "world", &violation.to_string());
+        if let Some(painter) = &mut self.painter {
+            painter.violation(&violation);
+        }
         let same = |known: &&Violation| known.invariant == violation.invariant;
         if self.violations.iter().filter(same).count() < VIOLATIONS_EACH_MAX {
             self.violations.push(violation);
@@ -143,16 +209,45 @@ impl Record {
             violations: Vec::new(),
             unmet: Vec::new(),
             counts: Counts::default(),
+            faults: BTreeMap::new(),
+            marks: Marks::default(),
+            deliveries: 0,
             witness: Witness::default(),
-            gateways: BTreeMap::new(),
             joined: BTreeSet::new(),
-            queued: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            secrets: Secrets::default(),
             delivered: BTreeMap::new(),
             asked: BTreeMap::new(),
             cluster: None,
             promises: Vec::new(),
+            painter: None,
+            histories: Histories::default(),
+            doubtful: false,
             last: Duration::ZERO,
         })))
+    }
+
+    /// Draws the run from now on.
+    pub fn draw(&self) {
+        held(&self.0).painter = Some(Painter::new());
+    }
+
+    /// What was drawn, with the report's facts on it.
+    ///
+    /// * `replay`: the command line that runs it again.
+    pub fn picture(&self, scenario: &Scenario, report: &Report, replay: &str) -> Option<Picture> {
+        let painter = held(&self.0).painter.take()?;
+        Some(painter.finish(scenario, report, replay))
+    }
+
+    /// The workload begins.
+    pub fn begins(&self) {
+        let at = virtual_now();
+        let mut inner = held(&self.0);
+        inner.note(at, "world", "the workload begins");
+        if let Some(painter) = &mut inner.painter {
+            painter.begins(at);
+        }
     }
 
     /// Writes a line.
@@ -162,9 +257,14 @@ impl Record {
 
     /// States a fact, with its line.
     pub fn fact(&self, lane: &str, text: &str, fact: Fact) {
-        let (at, mut inner) = (virtual_now(), held(&self.0));
-        inner.note(at, lane, text);
-        inner.fact(at, fact);
+        let at = virtual_now();
+        held(&self.0).told(at, lane, text, fact);
+    }
+
+    /// States a fact that needs no line.
+    pub fn tell(&self, fact: Fact) {
+        let at = virtual_now();
+        held(&self.0).fact(at, fact);
     }
 
     /// States what no invariant needs to find out.
@@ -197,37 +297,133 @@ impl Record {
 
     /// Makes a device known to the witness.
     pub fn introduce_device(&self, dev_eui: DevEui, root: Root) {
-        held(&self.0).witness.introduce(dev_eui, root);
+        let mut inner = held(&self.0);
+        inner.secrets.guard(&format!("the root key of {dev_eui}"), root.app_key.expose());
+        inner.witness.introduce(dev_eui, root);
     }
 
     /// Makes a gateway's address known.
     pub fn introduce_gateway(&self, address: IpAddr, gateway: GatewayEui) {
-        held(&self.0).gateways.insert(address, gateway);
+        held(&self.0).witness.introduce_gateway(address, gateway);
     }
 
-    /// A gateway has heard a frame to its end, at `tmst` on its counter.
-    pub fn heard(&self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
-        held(&self.0).witness.heard(gateway, tmst, carried);
+    /// Whether a device's uplink counter may start anew without a join.
+    pub fn may_reset(&self, dev_eui: DevEui) -> bool {
+        held(&self.0).witness.may_reset(dev_eui)
     }
 
-    /// A datagram has left a host.
+    /// The first downlink number that a personalised device was never sent.
+    pub fn next_down(&self, dev_eui: DevEui) -> u32 {
+        held(&self.0).witness.next_down(dev_eui)
+    }
+
+    /// The gateway at address `by` has heard a frame to its end, at `tmst` on its counter.
     ///
-    /// * `corrupts`: whether the network turns bits, so that not every answer fits a question.
-    pub fn datagram(&self, lane: &str, corrupts: bool, sent: &Sent<'_>) {
+    /// * `live`: as [`Fact::Heard`] says.
+    pub fn heard(&self, lane: &str, by: IpAddr, carried: &Arc<Carried>, tmst: u32, live: bool) {
+        let (at, mut inner) = (virtual_now(), held(&self.0));
+        let Some(gateway) = inner.witness.gateway_at(by) else { return };
+        inner.witness.heard(at, by, tmst, carried);
+        let (device, reading, wants_answer, what) = match carried.as_ref() {
+            Carried::Join { dev_eui, dev_nonce } => {
+                (*dev_eui, None, true, format!("join {}", dev_nonce.0))
+            }
+            Carried::Data { reading, confirmed } => {
+                let what = format!("up {}", reading.f_cnt);
+                (reading.device, Some(reading.clone()), *confirmed, what)
+            }
+        };
+        inner.note(at, lane, &format!("hears {what} of {device} at {tmst}"));
+        let fact = Fact::Heard { gateway, tmst, device, reading, wants_answer, live };
+        inner.fact(at, fact);
+    }
+
+    /// Guards a secret from now on: it must never leave a node in clear (S14).
+    pub fn guard(&self, name: &str, secret: &[u8]) {
+        held(&self.0).secrets.guard(name, secret);
+    }
+
+    /// Bytes leave a node over a channel ("stream 17", "disk", "log"): no secret may be in them.
+    pub fn look(&self, whose: &str, channel: &str, bytes: &[u8]) {
+        let at = virtual_now();
+        held(&self.0).look(at, whose, channel, bytes);
+    }
+
+    /// As [`Self::look`], where nobody may ask for the time.
+    pub fn overhear(&self, whose: &str, channel: &str, bytes: &[u8]) {
+        let mut inner = held(&self.0);
+        let at = inner.last;
+        inner.look(at, whose, channel, bytes);
+    }
+
+    /// A datagram is on its way to where a node takes gateways.
+    pub fn pushed(&self, sent: &Sent<'_>) {
+        let Ok(Upward::PushData(head, push)) = parse_upward(sent.payload) else { return };
+        let mut inner = held(&self.0);
+        for rxpk in push.rxpks {
+            let fact = Fact::Pushed {
+                gateway: head.gateway,
+                tmst: rxpk.tmst,
+                frequency_hz: rxpk.frequency_hz,
+                modulation: rxpk.modulation,
+            };
+            inner.fact(sent.at, fact);
+        }
+    }
+
+    /// A datagram has left a node.
+    pub fn datagram(&self, lane: &str, sent: &Sent<'_>) {
         let mut inner = held(&self.0);
         inner.trace.absorb(sent.at, lane, sent.payload);
         inner.last = sent.at;
-        let Some(gateway) = inner.gateways.get(&sent.to.ip()).copied() else { return };
-        match inner.witness.datagram(gateway, sent.payload) {
+        inner.look(sent.at, lane, "datagram", sent.payload);
+        let told = inner.witness.datagram(sent.to.ip(), sent.payload);
+        for key in inner.witness.take_new_keys() {
+            inner.secrets.guard("a session key", key.expose());
+        }
+        match told {
             Ok(None) => {}
             Ok(Some((text, fact))) => {
-                inner.note(sent.at, lane, &text);
-                inner.fact(sent.at, fact);
+                inner.told(sent.at, lane, &text, fact);
             }
-            Err(text) if corrupts => inner.note(sent.at, lane, &text),
+            Err(text) if inner.doubtful => inner.note(sent.at, lane, &text),
             Err(text) => {
                 inner.violate(Violation { invariant: "witness", at: sent.at, text });
             }
+        }
+    }
+
+    /// A caller of the API asks, or is told.
+    pub fn called(&self, event: HistoryEvent) {
+        let at = virtual_now();
+        let mut inner = held(&self.0);
+        if let HistoryEvent::Called { client, key, question, .. } = &event {
+            inner.note(at, client, &format!("asks {key}: {question:?}"));
+        }
+        if let HistoryEvent::Returned { answer, .. } = &event {
+            inner.counts.calls += u32::from(answer.is_some());
+            if answer.is_none() {
+                inner.marks.hit(Mark::UnknownOutcome);
+            }
+        }
+        for text in inner.histories.observe(event) {
+            inner.violate(Violation { invariant: "S9", at, text });
+        }
+    }
+
+    /// Whether one order explains what the callers of the API were told.
+    pub fn judge_histories(&self) {
+        let at = virtual_now();
+        let mut inner = held(&self.0);
+        let (wrong, undecided) = inner.histories.judge();
+        for text in wrong {
+            inner.violate(Violation { invariant: "S9", at, text });
+        }
+        for text in undecided {
+            // Not known is never fine.
+            let text = format!("S9: {text}");
+            inner.note(at, "world", &format!("unmet: {text}"));
+            inner.unmet.push(text);
         }
     }
 
@@ -240,29 +436,35 @@ impl Record {
     }
 
     /// Somebody is about to queue a downlink; each payload is queued once.
-    pub fn queues(&self, dev_eui: DevEui, payload: &[u8], confirmed: bool) {
-        let mut inner = held(&self.0);
-        inner.counts.queued += 1;
-        let item = Queued { confirmed, arrived: 0 };
-        inner.queued.insert((dev_eui, payload.to_vec()), item);
+    pub fn queues(&self, device: DevEui, payload: &Bytes, confirmed: bool) {
+        held(&self.0).counts.queued += 1;
+        self.tell(Fact::QueueAsked { device, payload: payload.clone(), confirmed });
     }
 
     /// An application downlink has reached its device.
-    pub fn arrived(&self, dev_eui: DevEui, payload: &[u8]) {
+    pub fn arrived(&self, lane: &str, text: &str, device: DevEui, payload: Bytes) {
         let at = virtual_now();
         let mut inner = held(&self.0);
         inner.counts.downlinks += 1;
-        let wrong = match inner.queued.get_mut(&(dev_eui, payload.to_vec())) {
-            None => Some(format!("phantom: nobody queued {payload:02x?} for device {dev_eui}")),
-            Some(item) => {
-                item.arrived += 1;
-                (item.arrived > 1 && !item.confirmed)
-                    .then(|| format!("unconfirmed {payload:02x?} reached device {dev_eui} twice"))
-            }
-        };
-        if let Some(text) = wrong {
-            inner.violate(Violation { invariant: "S8", at, text });
-        }
+        inner.told(at, lane, text, Fact::Arrived { device, payload });
+    }
+
+    /// A node has written to a place in its log.
+    pub(super) fn write_ledger(&self, node: &str, index: u64, command: Option<Bytes>) {
+        held(&self.0).ledgers.entry(node.to_owned()).or_default().write(index, command);
+    }
+
+    /// What a node has put into its log.
+    pub(super) fn ledger(&self, node: &str) -> Ledger {
+        held(&self.0).ledgers.get(node).cloned().unwrap_or_default()
+    }
+
+    /// What the invariants have to say at the end beside violations, each under its name.
+    pub fn closing_words(&self) -> Vec<(&'static str, String)> {
+        let inner = held(&self.0);
+        let words = |one: &Box<dyn Invariant + Send>| Some((one.name(), one.closing()?));
+        let scanner = ("S14", inner.secrets.closing());
+        inner.invariants.iter().filter_map(words).chain([scanner]).collect()
     }
 
     /// Makes the cluster's identity known, which event identities are computed with.
@@ -277,9 +479,11 @@ impl Record {
         let request = {
             let inner = held(&self.0);
             let cluster = inner.cluster.unwrap_or_default();
-            let requests = inner.asked.iter().filter(|((_, device), _)| *device == dev_eui);
+            let first = JoinEui::from_be_bytes([0; 8]);
+            let last = JoinEui::from_be_bytes([u8::MAX; 8]);
+            let requests = inner.asked.range((dev_eui, first)..=(dev_eui, last));
             let mut all = requests
-                .flat_map(|((join_eui, _), nonces)| nonces.iter().map(|nonce| (*join_eui, *nonce)));
+                .flat_map(|((_, join_eui), nonces)| nonces.iter().map(|nonce| (*join_eui, *nonce)));
             all.find(|(join_eui, dev_nonce)| {
                 let source = EventSource::Join { join_eui: *join_eui, dev_nonce: *dev_nonce };
                 Id(event_id(cluster, dev_eui, EventKind::Join, &source)).to_string() == id
@@ -328,24 +532,47 @@ impl Record {
         held(&self.0).counts
     }
 
-    /// What was violated so far.
-    pub fn violations(&self) -> Vec<Violation> {
-        held(&self.0).violations.clone()
-    }
-
-    /// What has not come about.
-    pub fn unmet_so_far(&self) -> Vec<String> {
-        held(&self.0).unmet.clone()
-    }
-
     /// Writes out the lines that wait.
     pub fn flush(&self) {
         held(&self.0).trace.flush();
     }
 
-    /// The time of the last line, how many lines there are, and the hash over all.
-    pub fn closing(&self) -> (Duration, u64, String) {
+    /// Everything that came of the run.
+    pub fn report(&self, title: &str, seed: u64) -> Report {
         let inner = held(&self.0);
-        (inner.last, inner.trace.events(), inner.trace.digest())
+        let violations = inner.violations.iter();
+        Report {
+            title: title.to_owned(),
+            seed,
+            violations: violations.map(|v| (v.invariant.to_owned(), v.to_string())).collect(),
+            unmet: inner.unmet.clone(),
+            counts: inner.counts,
+            faults: inner.faults.iter().map(|(kind, n)| (kind.to_string(), *n)).collect(),
+            marks: inner.marks.counts().iter().map(|(m, n)| (m.name().to_owned(), *n)).collect(),
+            deliveries: inner.deliveries,
+            simulated_s: inner.last.as_secs_f64(),
+            events: inner.trace.events(),
+            digest: inner.trace.digest(),
+        }
+    }
+
+    /// Counts a mark.
+    pub fn hit(&self, mark: Mark) {
+        held(&self.0).marks.hit(mark);
+    }
+
+    /// Looks at a node's counters for marks.
+    pub fn metrics(&self, boot: &str, metrics: &[Metric]) {
+        held(&self.0).marks.metrics(boot, metrics);
+    }
+
+    /// How often a mark was hit.
+    pub fn marked(&self, mark: Mark) -> u64 {
+        held(&self.0).marks.counts().get(&mark).copied().unwrap_or(0)
+    }
+
+    /// Says how many messages the network has delivered.
+    pub fn delivered_by_network(&self, messages: u64) {
+        held(&self.0).deliveries = messages;
     }
 }

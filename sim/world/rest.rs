@@ -1,60 +1,118 @@
 //! The end of a run: what must come about once nothing goes wrong any more, and the last look at
-//! the event log. Source: requirements, part G, V1 and V7, S6 and S7; issue "Must show" 5.
+//! the event log. Source: requirements, part G, V1 and V7, S6, S7 and S9.
 
 use std::time::Duration;
 
+use node::api::wire::EventItem;
+use scenario::Fault;
+
 use super::World;
 use super::log::Auditor;
+use super::machine::Machine;
 use super::mote::{Order, Outcomes};
 use crate::clocks::virtual_now;
+use crate::marks::Mark;
 use crate::net::Quality;
 use crate::oracle::{Event, Fact};
-use crate::runtime::sleep_virtual;
+use crate::runtime::{held, sleep_virtual};
+use crate::sometimes;
 
-/// Tries the probe has for each step.
-const TRIES: u32 = 3;
+/// Share of the gateways and clients that belong to the core, beside one that always does.
+const IN_CORE: f64 = 0.75;
 /// How often the end looks whether something has come about.
 const LOOKS: Duration = Duration::from_millis(100);
-/// How long a restarted node may take until it serves (V1).
-const READY_WITHIN: Duration = Duration::from_secs(10);
 
 impl World {
-    /// No more faults: everything that must come about now has `settle` for it.
+    /// The safety phase is over. A core is drawn; its faults are mended, all others are permanent:
+    /// what must come about now has `settle` for it.
     pub(super) async fn come_to_rest(&self) {
-        self.record.note("world", "the workload ends; no more faults");
+        let core = self.draw_core();
+        self.record.fact("world", &format!("calm; the core: {}", core.join(" ")), Fact::Calm);
+        self.mend(&core).await;
         self.net.set_quality(Quality::default());
-        self.machine.disk().set_capacity(None);
         self.meadow.rest();
-        self.machine.start();
         let end = virtual_now() + self.scenario.settle.0;
-        if !self.operator.ready_within(READY_WITHIN).await {
+        let ready_within = self.scenario.bounds.ready_within.0;
+        self.machines.iter().for_each(Machine::start);
+        if !self.operator.ready_within(ready_within).await {
             return self
                 .record
-                .unmet(format!("V1: the node does not serve after {READY_WITHIN:?}"));
+                .unmet(format!("V1: the node does not serve after {ready_within:?}"));
         }
         while self.meadow.is_busy() && virtual_now() < end {
             sleep_virtual(LOOKS).await;
         }
-        if let Err(step) = self.probe().await {
-            self.record.unmet(format!("V7: a fresh device has not {step} within {TRIES} tries"));
+        let tries = self.scenario.bounds.probe_tries;
+        if let Err(step) = self.probe(tries).await {
+            self.record.unmet(format!("V7: a fresh device has not {step} within {tries} tries"));
         }
         while virtual_now() < end {
-            match self.nobody_waits().await {
+            match self.nobody_waits(&core).await {
                 Ok(()) => return,
                 Err(_) => sleep_virtual(LOOKS).await,
             }
         }
-        if let Err(why) = self.nobody_waits().await {
+        if let Err(why) = self.nobody_waits(&core).await {
             self.record.unmet(format!("after {:?} of rest {why}", self.scenario.settle.0));
         }
     }
 
-    /// Whether every client has every event; all have subscribed before the first one.
-    async fn nobody_waits(&self) -> Result<(), String> {
+    /// Hosts that must work from now on: a majority of the nodes, and some of the rest.
+    fn draw_core(&self) -> Vec<String> {
+        let mut dice = self.seed.stream("core");
+        let mut nodes: Vec<String> =
+            self.machines.iter().map(|machine| machine.name().to_owned()).collect();
+        let majority = nodes.len() / 2 + 1;
+        while nodes.len() > majority {
+            let out = dice.index(nodes.len());
+            nodes.remove(out);
+        }
+        let gateways = self.gateways.iter().map(|(name, _)| name.clone());
+        let clients = self.clients.iter().map(|(name, _)| name.clone());
+        let others = [gateways.collect::<Vec<_>>(), clients.collect()].map(|names| {
+            let always = dice.index(names.len().max(1));
+            let chosen = |(place, name): (usize, String)| {
+                (dice.chance(IN_CORE) || place == always).then_some(name)
+            };
+            names.into_iter().enumerate().filter_map(chosen).collect::<Vec<_>>()
+        });
+        nodes.into_iter().chain(others.into_iter().flatten()).collect()
+    }
+
+    /// Ends the faults in force that concern the core alone, or everybody.
+    async fn mend(&self, core: &[String]) {
+        let within = |name: &Option<String>| {
+            name.as_ref().is_none_or(|name| core.contains(name) || name == "all")
+        };
+        let active: Vec<(usize, Fault)> = {
+            let mut active = held(&self.active);
+            let inside = |fault: &Fault| {
+                [&fault.node, &fault.gateway, &fault.client, &fault.from, &fault.to]
+                    .into_iter()
+                    .all(within)
+            };
+            let mended = active.iter().filter(|(_, fault)| inside(fault));
+            let mended: Vec<_> = mended.map(|(number, fault)| (*number, fault.clone())).collect();
+            active.retain(|number, _| !mended.iter().any(|(known, _)| known == number));
+            mended
+        };
+        for (number, fault) in active {
+            let noise = held(&self.laid).remove(&number).unwrap_or_default();
+            self.end(&fault, noise).await;
+        }
+        // What is left of it is permanent.
+        held(&self.active).clear();
+        for machine in &self.machines {
+            machine.disk().set_capacity(None);
+        }
+    }
+
+    /// Whether every client of the core has every event; all have subscribed before the first one.
+    async fn nobody_waits(&self, core: &[String]) -> Result<(), String> {
         let rows = self.operator.events(0).await?;
         let up = rows.iter().filter(|row| row.event == "up");
         let log = up.map(|row| super::log::uplink(&row.body)).collect::<Result<Vec<_>, _>>()?;
-        for (name, _) in &self.clients {
+        for (name, _) in self.clients.iter().filter(|(name, _)| core.contains(name)) {
             if let Some(event) = self.record.missing(name, &log).first() {
                 return Err(format!("{name} has not got {event:?}"));
             }
@@ -65,28 +123,33 @@ impl World {
     /// A fresh device joins, is acknowledged, and gets a downlink.
     ///
     /// Errors: the step that did not come about.
-    async fn probe(&self) -> Result<(), &'static str> {
+    async fn probe(&self, tries: u32) -> Result<(), &'static str> {
         let place = self.devices.len() - 1;
         let dev_eui = self.devices[place].1;
-        self.within_tries(place, Order::Join, |now, _| now.joined > 0).await.ok_or("joined")?;
-        self.within_tries(place, Order::Uplink, |now, _| now.acknowledged > 0)
+        self.within_tries(tries, place, Order::Join, |now, _| now.joined > 0)
+            .await
+            .ok_or("joined")?;
+        self.within_tries(tries, place, Order::Uplink, |now, _| now.acknowledged > 0)
             .await
             .ok_or("been acknowledged")?;
         let mut dice = self.seed.stream("downlinks probe");
-        self.operator.enqueue(dev_eui, 0, &mut dice).await;
-        self.within_tries(place, Order::Uplink, |now, before| now.downlinks > before.downlinks)
-            .await
-            .ok_or("got its downlink")
+        self.operator.enqueue(dev_eui, 0, 0.0, &mut dice).await;
+        self.within_tries(tries, place, Order::Uplink, |now, before| {
+            now.downlinks > before.downlinks
+        })
+        .await
+        .ok_or("got its downlink")
     }
 
     async fn within_tries(
         &self,
+        tries: u32,
         place: usize,
         order: Order,
         reached: impl Fn(Outcomes, Outcomes) -> bool,
     ) -> Option<()> {
         let (_, before) = self.meadow.look(place);
-        for _ in 0..TRIES {
+        for _ in 0..tries {
             self.meadow.order(place, order);
             while self.meadow.look(place).0 {
                 sleep_virtual(LOOKS).await;
@@ -99,11 +162,32 @@ impl World {
         None
     }
 
+    /// Nothing is under way: nothing may be left over.
+    fn count_at_rest(&self) {
+        let at = virtual_now();
+        let mut bounded = held(&self.bounded);
+        let mut found = Vec::new();
+        for machine in &self.machines {
+            let tasks = super::census::tasks_of(machine);
+            found.extend(bounded.at_rest(at, machine.name(), tasks));
+        }
+        if let Some(mib) = super::census::peak_memory_mib() {
+            found.extend(bounded.memory(at, mib));
+        }
+        for violation in found {
+            self.record.violate(violation.invariant, violation.text);
+        }
+        self.record.note("world", &format!("S21: {}", bounded.closing()));
+    }
+
     /// One more power cut; what the event log holds after it is what there is.
     pub(super) async fn judge(&self) {
-        self.machine.power_cut();
-        self.machine.start();
-        if !self.operator.ready_within(READY_WITHIN).await {
+        self.record.judge_histories();
+        self.count_at_rest();
+        self.look_at_machines();
+        self.machines.iter().for_each(Machine::power_cut);
+        self.machines.iter().for_each(Machine::start);
+        if !self.operator.ready_within(self.scenario.bounds.ready_within.0).await {
             return self.record.unmet("V1: the node does not serve after the last cut".to_owned());
         }
         let rows = match self.operator.events(0).await {
@@ -120,6 +204,45 @@ impl World {
         let text = format!("{} rows in the event log, {accepted} of them uplinks", rows.len());
         self.record.fact("world", &text, Fact::Ended { log });
         self.compare();
+        self.audit(&rows);
+        for (name, words) in self.record.closing_words() {
+            self.record.note("world", &format!("{name}: {words}"));
+        }
+    }
+
+    /// The power is cut for good, and what is on the disks is read without the nodes.
+    fn audit(&self, shown: &[EventItem]) {
+        for machine in &self.machines {
+            machine.power_cut();
+            let ledger = self.record.ledger(machine.name());
+            match super::audit::audit(&machine.disk().image(), self.seed, &ledger, shown) {
+                Ok(findings) => {
+                    for text in findings.wrong {
+                        self.record.violate("audit", format!("{}: {text}", machine.name()));
+                    }
+                    let text = format!("{}: the disk is read", machine.name());
+                    self.record.fact("world", &text, Fact::Audited(findings.permits));
+                }
+                Err(why) if machine.is_doubtful() => {
+                    self.record.note("world", &format!("{} unreadable: {why}", machine.name()));
+                }
+                Err(why) => {
+                    self.record.violate("audit", format!("{} unreadable: {why}", machine.name()));
+                }
+            }
+        }
+    }
+
+    /// What disks and network have to tell of the run.
+    fn look_at_machines(&self) {
+        for machine in &self.machines {
+            let tally = machine.disk().tally();
+            sometimes!(self.record, Mark::WriteRefused, tally.refused > 0);
+            sometimes!(self.record, Mark::RottenRead, tally.rotten_read > 0);
+            sometimes!(self.record, Mark::WriteAstray, tally.misdirected > 0);
+        }
+        let counts = self.net.counts();
+        self.record.delivered_by_network(counts.delivered + counts.segments);
     }
 
     /// Holds what came about against what the scenario expects.
@@ -132,9 +255,17 @@ impl World {
             ("uplinks acknowledged", seen.acknowledged, wanted.acknowledged),
             ("downlinks arrived", seen.downlinks, wanted.downlinks),
             ("restarts", seen.restarts, wanted.restarts),
+            ("calls answered", seen.calls, wanted.calls),
         ] {
             if seen < wanted {
-                self.record.unmet(format!("expected at least {wanted} {what}, saw {seen}"));
+                self.record.unmet(format!("expect: at least {wanted} {what}, saw {seen}"));
+            }
+        }
+        for name in &wanted.marks {
+            match Mark::named(name) {
+                Some(mark) if self.record.marked(mark) > 0 => {}
+                Some(_) => self.record.unmet(format!("expect: the mark {name} was not hit")),
+                None => self.record.unmet(format!("expect: there is no mark {name}")),
             }
         }
     }

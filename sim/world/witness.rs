@@ -4,8 +4,17 @@
 //! for the window of an uplink: its `tmst` minus a whole number of seconds is the count at which
 //! that uplink ended, and so tells which reading an ACK bit acknowledges and which join-request a
 //! join-accept answers. Nothing here trusts a node, or a device's opinion.
+//!
+//! A node knows gateways by their EUI alone. Where several have one, it may send one of them what
+//! another has heard; and what it sends after a counter has jumped may be meant for the count
+//! before. So hearings are kept for each gateway, whatever becomes of its counter, and looked for at
+//! the one that is sent to first, then at its twins; of several the latest is meant.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::semtech::{Downward, TxTiming, Txpk, parse_downward};
@@ -14,10 +23,13 @@ use lorawan::{
     Key, MicContext, SessionCiphers, SessionKeys, derive_session_1_0, fcnt_candidates,
 };
 
-use crate::oracle::{Ciphertext, Fact, Field, Reading};
+use crate::oracle::{Ciphertext, Fact, Field, Reading, Transmission};
 
 /// The longest delay of a window, in seconds: RX2 of 15 + 1.
 const WINDOW_MAX_S: u32 = 16;
+/// How long a hearing is remembered. It may be forwarded two minutes late to a node that stands
+/// still for another one; the counter that names it comes round after 71.
+const KEPT: Duration = Duration::from_secs(5 * 60);
 
 /// What a device was made with.
 #[derive(Clone, Debug)]
@@ -26,6 +38,21 @@ pub struct Root {
     pub join_eui: JoinEui,
     /// Its root key.
     pub app_key: Key,
+    /// The session it has from the start, if it is personalised (ABP).
+    pub personal: Option<Personal>,
+}
+
+/// The session of a personalised device.
+#[derive(Clone, Debug)]
+pub struct Personal {
+    /// Its address.
+    pub dev_addr: DevAddr,
+    /// Its keys, those of 1.0.
+    pub keys: SessionKeys,
+    /// The number of its first uplink.
+    pub first_fcnt: u32,
+    /// The server is told that its uplink counter may start anew.
+    pub may_reset: bool,
 }
 
 /// What a frame of a device carries, as the device means it.
@@ -47,6 +74,14 @@ pub enum Carried {
     },
 }
 
+/// One gateway's hearing of one frame.
+#[derive(Debug)]
+struct Hearing {
+    by: IpAddr,
+    at: Duration,
+    carried: Arc<Carried>,
+}
+
 #[derive(Debug)]
 struct Session {
     device: DevEui,
@@ -59,73 +94,144 @@ struct Session {
 #[derive(Debug, Default)]
 pub struct Witness {
     roots: BTreeMap<DevEui, Root>,
-    heard: BTreeMap<(GatewayEui, u32), Vec<Carried>>,
+    gateways: BTreeMap<IpAddr, GatewayEui>,
+    heard: BTreeMap<(GatewayEui, u32), Vec<Hearing>>,
+    /// The keys of `heard`, oldest first.
+    ages: VecDeque<(Duration, GatewayEui, u32)>,
     sessions: BTreeMap<DevAddr, Vec<Session>>,
+    /// Keys of sessions that nobody has asked for yet.
+    new_keys: Vec<Key>,
 }
 
 /// A fact and the line that tells it.
 type Told = (String, Fact);
 
 impl Witness {
-    /// Makes a device known.
+    /// Makes a device known; once more changes nothing.
     pub fn introduce(&mut self, dev_eui: DevEui, root: Root) {
+        if let Some(Personal { dev_addr, keys, .. }) = &root.personal {
+            self.add_session(dev_eui, *dev_addr, keys.clone());
+        }
         self.roots.insert(dev_eui, root);
     }
 
-    /// A gateway has heard a frame to its end.
-    pub fn heard(&mut self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
-        self.heard.entry((gateway, tmst)).or_default().push(carried.clone());
+    /// The session keys that have arisen since this was last asked.
+    pub fn take_new_keys(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.new_keys)
     }
 
-    /// Reads a datagram for a gateway.
+    /// Makes a gateway known by its address; several may have one EUI.
+    pub fn introduce_gateway(&mut self, address: IpAddr, gateway: GatewayEui) {
+        self.gateways.insert(address, gateway);
+    }
+
+    /// The EUI of the gateway at an address.
+    pub fn gateway_at(&self, address: IpAddr) -> Option<GatewayEui> {
+        self.gateways.get(&address).copied()
+    }
+
+    /// Whether a device's uplink counter may start anew without a join.
+    pub fn may_reset(&self, dev_eui: DevEui) -> bool {
+        let personal = self.roots.get(&dev_eui).and_then(|root| root.personal.as_ref());
+        personal.is_some_and(|personal| personal.may_reset)
+    }
+
+    /// The first downlink number that a personalised device was never sent.
+    pub fn next_down(&self, dev_eui: DevEui) -> u32 {
+        let personal = self.roots.get(&dev_eui).and_then(|root| root.personal.as_ref());
+        let sessions = personal.and_then(|personal| self.sessions.get(&personal.dev_addr));
+        let own = sessions.into_iter().flatten().filter(|session| session.device == dev_eui);
+        own.filter_map(|session| session.highest).max().map_or(0, |highest| highest + 1)
+    }
+
+    /// The gateway at an address has heard a frame to its end.
+    pub fn heard(&mut self, at: Duration, by: IpAddr, tmst: u32, carried: &Arc<Carried>) {
+        while let Some((since, gateway, tmst)) = self.ages.front().copied()
+            && since + KEPT < at
+        {
+            self.ages.pop_front();
+            if let Some(hearings) = self.heard.get_mut(&(gateway, tmst)) {
+                hearings.retain(|hearing| hearing.at + KEPT >= at);
+                if hearings.is_empty() {
+                    self.heard.remove(&(gateway, tmst));
+                }
+            }
+        }
+        let Some(gateway) = self.gateway_at(by) else { return };
+        let hearing = Hearing { by, at, carried: Arc::clone(carried) };
+        self.heard.entry((gateway, tmst)).or_default().push(hearing);
+        self.ages.push_back((at, gateway, tmst));
+    }
+
+    /// Reads a datagram for the gateway at an address.
     ///
     /// Errors: a downlink that answers nothing anybody asked, or that no device's keys verify.
-    pub fn datagram(
-        &mut self,
-        gateway: GatewayEui,
-        datagram: &[u8],
-    ) -> Result<Option<Told>, String> {
+    pub fn datagram(&mut self, to: IpAddr, datagram: &[u8]) -> Result<Option<Told>, String> {
+        let Some(gateway) = self.gateway_at(to) else { return Ok(None) };
         match parse_downward(datagram) {
-            Ok(Downward::PullResp { txpk, .. }) => self.downlink(gateway, &txpk).map(Some),
+            Ok(Downward::PullResp { token, txpk }) => {
+                self.downlink((gateway, to), token, &txpk).map(Some)
+            }
             Ok(Downward::PushAck { .. } | Downward::PullAck { .. }) => Ok(None),
             Err(error) => Err(format!("unreadable datagram for gateway {gateway}: {error}")),
         }
     }
 
-    fn downlink(&mut self, gateway: GatewayEui, txpk: &Txpk) -> Result<Told, String> {
+    fn downlink(
+        &mut self,
+        (gateway, to): (GatewayEui, IpAddr),
+        token: u16,
+        txpk: &Txpk,
+    ) -> Result<Told, String> {
         let TxTiming::Counter(tmst) = txpk.timing else {
             return Err(format!("a class A downlink without its moment for gateway {gateway}"));
         };
+        let asked = self.asked(gateway, to, tmst);
         let frame = Frame::parse(&txpk.phy_payload);
         match frame.map_err(|error| format!("no frame for gateway {gateway}: {error}"))? {
-            Frame::JoinAccept(accept) => self.join_accept(gateway, tmst, accept, txpk),
-            Frame::Data(data) => self.data(gateway, tmst, &data, txpk),
+            Frame::JoinAccept(accept) => {
+                self.join_accept(how(gateway, token, txpk), &asked, accept, txpk)
+            }
+            Frame::Data(data) => self.data(how(gateway, token, txpk), &asked, &data, txpk),
             other @ (Frame::JoinRequest(_) | Frame::Rejoin(_) | Frame::Proprietary(_)) => {
                 Err(format!("a {:?} sent downwards to gateway {gateway}", other.mtype()))
             }
         }
     }
 
-    /// What the gateway had heard at the start of the window that `tmst` opens.
-    fn asked(&self, gateway: GatewayEui, tmst: u32) -> impl Iterator<Item = &Carried> {
-        let begin = move |seconds: u32| tmst.wrapping_sub(seconds * 1_000_000);
-        (1..=WINDOW_MAX_S)
-            .filter_map(move |seconds| self.heard.get(&(gateway, begin(seconds))))
+    /// What was heard at the start of the window that `tmst` opens, likeliest first.
+    fn asked(&self, gateway: GatewayEui, to: IpAddr, tmst: u32) -> Vec<Arc<Carried>> {
+        let begin = |seconds: u32| tmst.wrapping_sub(seconds * 1_000_000);
+        let mut hearings: Vec<&Hearing> = (1..=WINDOW_MAX_S)
+            .filter_map(|seconds| self.heard.get(&(gateway, begin(seconds))))
             .flatten()
+            .collect();
+        hearings.sort_by_key(|hearing| (hearing.by != to, Reverse(hearing.at)));
+        hearings.into_iter().map(|hearing| Arc::clone(&hearing.carried)).collect()
+    }
+
+    fn add_session(&mut self, device: DevEui, dev_addr: DevAddr, keys: SessionKeys) {
+        let sessions = self.sessions.entry(dev_addr).or_default();
+        if !sessions.iter().any(|session| session.keys == keys) {
+            let ciphers = SessionCiphers::new(&keys);
+            self.new_keys.extend(each_of(&keys));
+            sessions.push(Session { device, keys, ciphers, highest: None });
+        }
     }
 
     fn join_accept(
         &mut self,
-        gateway: GatewayEui,
-        tmst: u32,
+        how: Transmission,
+        asked: &[Arc<Carried>],
         accept: EncryptedJoinAccept<'_>,
         txpk: &Txpk,
     ) -> Result<Told, String> {
-        let requests = self.asked(gateway, tmst).filter_map(|carried| match carried {
+        let gateway = how.gateway;
+        let mut requests = asked.iter().filter_map(|carried| match carried.as_ref() {
             Carried::Join { dev_eui, dev_nonce } => Some((*dev_eui, *dev_nonce)),
             Carried::Data { .. } => None,
         });
-        let answered = requests.into_iter().find_map(|(dev_eui, dev_nonce)| {
+        let answered = requests.find_map(|(dev_eui, dev_nonce)| {
             let root = self.roots.get(&dev_eui)?;
             let key = Aes::new(&root.app_key);
             let plain = accept.decrypt(&key);
@@ -136,20 +242,17 @@ impl Witness {
             return Err(format!("a join-accept for gateway {gateway} that answers no request"));
         };
         let keys = derive_session_1_0(&root.app_key, fields.join_nonce, fields.net_id, dev_nonce);
-        let sessions = self.sessions.entry(fields.dev_addr).or_default();
-        if !sessions.iter().any(|session| session.keys == keys) {
-            let ciphers = SessionCiphers::new(&keys);
-            sessions.push(Session { device: dev_eui, keys, ciphers, highest: None });
-        }
+        self.add_session(dev_eui, fields.dev_addr, keys);
         let text = format!(
             "join-accept for {dev_eui} nonce {} through {gateway}: {}",
             dev_nonce.0, fields.dev_addr
         );
         let fact = Fact::JoinAcceptHanded {
-            gateway,
+            how,
             join_eui: root.join_eui,
             dev_eui,
             dev_nonce,
+            join_nonce: fields.join_nonce,
             bytes: txpk.phy_payload.clone(),
         };
         Ok((text, fact))
@@ -157,12 +260,12 @@ impl Witness {
 
     fn data(
         &mut self,
-        gateway: GatewayEui,
-        tmst: u32,
+        how: Transmission,
+        asked: &[Arc<Carried>],
         data: &DataFrame<'_>,
         txpk: &Txpk,
     ) -> Result<Told, String> {
-        let dev_addr = data.dev_addr;
+        let (dev_addr, gateway) = (data.dev_addr, how.gateway);
         let sessions = self.sessions.get_mut(&dev_addr).into_iter().flatten();
         let Some((session, f_cnt)) = sessions.into_iter().find_map(|session| {
             let f_cnt = session.counter(data)?;
@@ -173,8 +276,9 @@ impl Witness {
         session.highest = session.highest.max(Some(f_cnt));
         let device = session.device;
         let ciphertexts = session.ciphertexts(data, &txpk.phy_payload);
+        let payload = session.payload(data, f_cnt);
         let acknowledges = if data.fctrl.ack {
-            Some(self.acknowledged(gateway, tmst, device).ok_or_else(|| {
+            Some(acknowledged(asked, device).ok_or_else(|| {
                 format!("an ACK for {device} through {gateway} that fits no confirmed uplink")
             })?)
         } else {
@@ -185,19 +289,26 @@ impl Witness {
         });
         let port = data.f_port.map_or_else(|| "-".to_owned(), |port| port.to_string());
         let text = format!("down {f_cnt} for {device} port {port} through {gateway}{about}");
-        let fact =
-            Fact::DownlinkHanded { gateway, device, dev_addr, f_cnt, ciphertexts, acknowledges };
+        let fact = Fact::DownlinkHanded {
+            how,
+            device,
+            dev_addr,
+            f_cnt,
+            ciphertexts,
+            payload,
+            acknowledges,
+        };
         Ok((text, fact))
     }
+}
 
-    fn acknowledged(&self, gateway: GatewayEui, tmst: u32, device: DevEui) -> Option<Reading> {
-        self.asked(gateway, tmst).find_map(|carried| match carried {
-            Carried::Data { reading, confirmed: true } if reading.device == device => {
-                Some(reading.clone())
-            }
-            Carried::Data { .. } | Carried::Join { .. } => None,
-        })
-    }
+fn acknowledged(asked: &[Arc<Carried>], device: DevEui) -> Option<Reading> {
+    asked.iter().find_map(|carried| match carried.as_ref() {
+        Carried::Data { reading, confirmed: true } if reading.device == device => {
+            Some(reading.clone())
+        }
+        Carried::Data { .. } | Carried::Join { .. } => None,
+    })
 }
 
 impl Session {
@@ -207,6 +318,12 @@ impl Session {
         let near = fcnt_candidates(self.highest, data.fcnt).ok()?;
         let mut candidates = near.into_iter().chain([u32::from(data.fcnt)]);
         candidates.find(|&f_cnt| self.ciphers.verify(data, f_cnt, context))
+    }
+
+    /// The application's payload, in the clear, and its port.
+    fn payload(&self, data: &DataFrame<'_>, f_cnt: u32) -> Option<(u8, Bytes)> {
+        let port = data.f_port.filter(|&port| port > 0)?;
+        Some((port, self.ciphers.open(data, f_cnt).payload.into()))
     }
 
     fn ciphertexts(&self, data: &DataFrame<'_>, phy_payload: &Bytes) -> Vec<Ciphertext> {
@@ -223,5 +340,32 @@ impl Session {
             bytes: Bytes::copy_from_slice(data.frm_payload),
         });
         [Some(frame), payload].into_iter().flatten().collect()
+    }
+}
+
+/// The keys of a session, one by one.
+fn each_of(keys: &SessionKeys) -> Vec<Key> {
+    match keys {
+        SessionKeys::V1_0 { nwk_s_key, app_s_key } => vec![nwk_s_key.clone(), app_s_key.clone()],
+        SessionKeys::V1_1 { f_nwk_s_int_key, s_nwk_s_int_key, nwk_s_enc_key, app_s_key } => {
+            [f_nwk_s_int_key, s_nwk_s_int_key, nwk_s_enc_key, app_s_key].map(Key::clone).to_vec()
+        }
+    }
+}
+
+/// The radio's part of a PULL_RESP.
+fn how(gateway: GatewayEui, token: u16, txpk: &Txpk) -> Transmission {
+    let len = u8::try_from(txpk.phy_payload.len()).unwrap_or(u8::MAX);
+    Transmission {
+        gateway,
+        token,
+        tmst: match txpk.timing {
+            TxTiming::Counter(tmst) => Some(tmst),
+            TxTiming::Immediately | TxTiming::Gps(_) => None,
+        },
+        frequency_hz: txpk.frequency_hz,
+        power_dbm: txpk.power_dbm,
+        modulation: txpk.modulation,
+        airtime: radio::airtime(txpk.modulation, len, !txpk.no_crc),
     }
 }

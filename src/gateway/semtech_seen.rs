@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use clock::{Duration, Instant};
 use lorawan::GatewayEui;
+use sabotage::Bug;
 
 use crate::semtech_head::Version;
 
@@ -113,6 +114,7 @@ impl SeenList {
     pub(crate) fn insert(&mut self, gateway: GatewayEui, entry: SeenGateway) {
         self.remove(gateway);
         if self.gateways.len() == self.limit
+            && !sabotage::planted(Bug::UnknownGatewaysUnbounded)
             && let Some((_, oldest)) = self.by_age.pop_first()
         {
             self.gateways.remove(&oldest);

@@ -101,6 +101,21 @@ pub enum Output {
     },
 }
 
+/// Datagrams taken so far: each is counted once, by what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// PUSH_DATA with a body that could be read, whatever became of its frames.
+    pub push_data: u64,
+    /// PULL_DATA.
+    pub pull_data: u64,
+    /// TX_ACK for a downlink in flight.
+    pub tx_ack: u64,
+    /// TX_ACK for none: late, repeated or forged.
+    pub tx_ack_unknown: u64,
+    /// What could not be read: [`Refusal::Datagram`].
+    pub unreadable: u64,
+}
+
 /// Why a datagram or a part of it came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -167,6 +182,7 @@ pub struct Server {
     registered: SeenList,
     unregistered: SeenList,
     flights: Flights,
+    tally: Tally,
     outputs: VecDeque<Output>,
 }
 
@@ -180,6 +196,7 @@ impl Server {
             registered: SeenList::new(REGISTERED_MAX),
             unregistered: SeenList::new(UNREGISTERED_MAX),
             flights: Flights::new(seed),
+            tally: Tally::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -203,7 +220,10 @@ impl Server {
     ) {
         let (head, kind, body) = match split_upward(datagram) {
             Ok(parts) => parts,
-            Err(error) => return self.refuse(from, None, error.into()),
+            Err(error) => {
+                self.tally.unreadable += 1;
+                return self.refuse(from, None, error.into());
+            }
         };
         let registered = is_registered(head.gateway);
         self.note(now, from, head.gateway, registered);
@@ -279,6 +299,11 @@ impl Server {
         self.unregistered.iter()
     }
 
+    /// Datagrams taken so far.
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
     /// Downlinks waiting for their TX_ACK.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
@@ -340,8 +365,12 @@ impl Server {
         }
         let push = match push {
             Ok(push) => push,
-            Err(error) => return self.refuse(from, Some(gateway), error.into()),
+            Err(error) => {
+                self.tally.unreadable += 1;
+                return self.refuse(from, Some(gateway), error.into());
+            }
         };
+        self.tally.push_data += 1;
         for error in push.refused {
             self.refuse(from, Some(gateway), error.into());
         }
@@ -364,6 +393,7 @@ impl Server {
 
     fn handle_pull(&mut self, now: Instant, from: SocketAddr, head: Head) {
         let gateway = head.gateway;
+        self.tally.pull_data += 1;
         self.acknowledge(from, AckKind::Pull, head);
         let path = Path { address: from, last_pull: now, version: head.version };
         let Some(entry) = self.seen_mut(gateway) else { return };
@@ -379,11 +409,16 @@ impl Server {
         let reply = match TxReply::parse(body) {
             Ok(reply) => reply,
             // The downlink stays in flight: an answer nobody can read is as good as silence.
-            Err(error) => return self.refuse(from, Some(gateway), error.into()),
+            Err(error) => {
+                self.tally.unreadable += 1;
+                return self.refuse(from, Some(gateway), error.into());
+            }
         };
         let Some(flight) = self.flights.land(gateway, token) else {
+            self.tally.tx_ack_unknown += 1;
             return self.refuse(from, Some(gateway), Refusal::UnknownToken { token });
         };
+        self.tally.tx_ack += 1;
         let Flight { downlink_id, .. } = flight;
         if reply.status == TxStatus::Ok
             && let Some(entry) = self.seen_mut(gateway)

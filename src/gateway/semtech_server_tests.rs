@@ -11,7 +11,7 @@ use lorawan::{
 
 use crate::semtech::{
     DatagramError, Downward, GatewaySettings, Head, Output, PushData, Refusal, Rxpk, SendError,
-    Server, Stat, TxReply, TxTiming, Txpk, UNREGISTERED_MAX, Version, encode_pull_data,
+    Server, Stat, Tally, TxReply, TxTiming, Txpk, UNREGISTERED_MAX, Version, encode_pull_data,
     parse_downward,
 };
 
@@ -427,4 +427,35 @@ fn what_cannot_be_read_is_counted_and_an_unreadable_push_still_acknowledged() {
     bytes.extend_from_slice(text.replace(r#""rxnb":0"#, r#""rxnb":-1"#).as_bytes());
     let seen = reasons(world.datagram(0, UP, &bytes));
     assert_eq!(seen, [("rxpk", "size"), ("stat", "shape")]);
+}
+
+#[test]
+fn every_datagram_is_counted_once() {
+    let mut server = Server::new(5);
+    let sum = |tally: Tally| {
+        let Tally { push_data, pull_data, tx_ack, tx_ack_unknown, unreadable } = tally;
+        push_data + pull_data + tx_ack + tx_ack_unknown + unreadable
+    };
+    let mut taken = 0;
+    let mut take = |server: &mut Server, datagram: &[u8]| {
+        server.handle_datagram(at(1), address(UP), datagram, |gateway| gateway == eui(1));
+        taken += 1;
+        assert_eq!(sum(server.tally()), taken, "{datagram:02x?}");
+    };
+    take(&mut server, &encode_pull_data(head(1, 1)));
+    take(&mut server, &push(1, 2, 9));
+    take(&mut server, &push(2, 3, 9));
+    let (_, pull_resp) =
+        server.send(at(1), &downlink(7, 14, in_one_second(9)), GatewaySettings::default()).unwrap();
+    let Ok(Downward::PullResp { token, .. }) = parse_downward(&pull_resp) else { panic!() };
+    let ack = TxReply { status: TxStatus::Ok, power_used_dbm: None }.encode(head(1, token));
+    take(&mut server, &ack);
+    take(&mut server, &ack);
+    let mut broken = push(1, 4, 9);
+    broken.truncate(broken.len() - 1);
+    take(&mut server, &broken);
+    take(&mut server, b"\x02");
+    take(&mut server, &[&ack[..], b"x"].concat());
+    let wanted = Tally { push_data: 2, pull_data: 1, tx_ack: 1, tx_ack_unknown: 1, unreadable: 3 };
+    assert_eq!(server.tally(), wanted);
 }

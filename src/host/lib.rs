@@ -1,4 +1,4 @@
-//! How one node lives on some runtime: a chapter in five parts.
+//! How one node lives on some runtime: a chapter in six parts.
 //!
 //! * [`world`] and [`net`]: what a node needs from outside, as small traits. `server` answers them
 //!   with tokio and real files, the simulator with madsim and faulty ones. Nothing here knows
@@ -8,6 +8,8 @@
 //!   cursors; every record checksummed, many batches in one fsync.
 //! * [`raft`]: the replicated log, bound to that storage and to a state machine behind a channel.
 //! * [`service`]: all of it put together around the loop that drives [`node::Node`].
+//! * [`autopsy`]: a storage read without its node.
+pub mod autopsy;
 pub mod disk;
 mod mailbox;
 pub mod net;

@@ -16,7 +16,7 @@ mod network;
 mod settings;
 mod snapshot;
 mod state_machine;
-mod types;
+pub(crate) mod types;
 
 pub use consensus::{Consensus, ConsensusError, Health, Pending, ProposeError, Standing};
 pub use log::{LogReader, LogStore};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use node::api::{ApiError, Credentials, Operation, Outcome, Unavailable};
+use node::api::{ApiError, Credentials, Operation, Outcome};
 use node::{CallId, Input, Node, StreamId};
 
 use crate::disk::Disk;
@@ -167,7 +167,8 @@ impl<W: World> Handle<W> {
         let input = Input::Call { call, credentials, operation };
         self.local.push(Local::Call(input, sender));
         let _dropped = Dropped::<W> { call, local: self.local.clone() };
-        reply.await.unwrap_or(Err(ApiError::Unavailable(Unavailable::Stopping)))
+        // Whoever dies with the question in hand may have put it into the log before.
+        reply.await.unwrap_or(Err(ApiError::UnknownOutcome))
     }
 
     /// Where it listens.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use clock::Duration;
 use node::{Input, StreamId};
+use sabotage::Bug;
 
 use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::net::{Listener, Reader, Stream, Writer};
@@ -128,6 +129,9 @@ impl<W: World> Connections<W> {
         }
         let _ = W::Runtime::timeout(CLOSE_GRACE, writer.shutdown()).await;
         let _ = finished.send(true);
+        if sabotage::planted(Bug::ConnectionLeak) {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Sends all that waits, however long the peer takes, unless the node wants the connection

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use sabotage::Bug;
+
 use crate::packet::{Ack, Delivery, PacketId, Qos};
 use crate::{ReasonCode, SessionError};
 
@@ -178,6 +180,9 @@ impl<M: Clone> Session<M> {
     pub fn connected(&mut self, receive_maximum: u16) {
         self.window = Some(usize::from(self.limits.max_inflight.min(receive_maximum)));
         self.resend = self.state.inflight.iter().map(|inflight| inflight.packet_id).collect();
+        if sabotage::planted(Bug::NotSentAgain) {
+            self.resend.clear();
+        }
     }
 
     /// The connection is gone.

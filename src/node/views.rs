@@ -2,7 +2,7 @@
 //! sockets as the API needs them. Views only: nothing is kept.
 
 use clock::{Duration, Now, WallTime};
-use gateway::semtech::{SeenGateway, Server};
+use gateway::semtech::{SeenGateway, Server, Tally};
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, Key};
 use mac::transition::{ItemState as PlanItemState, QueueItem};
 use mac::{
@@ -11,7 +11,7 @@ use mac::{
 use store::State;
 use store::model::{Device, ItemState};
 
-use crate::api::wire::{Metric, NodeInfo, NodeState, UnknownGateway};
+use crate::api::wire::{Metric, MetricKind, NodeInfo, NodeState, UnknownGateway};
 use crate::api::{GatewayPath, NodeView};
 use crate::metrics::Metrics;
 use crate::vault::{Vault, aad_root, aad_session};
@@ -196,6 +196,46 @@ impl NodeView for NodeFacts<'_> {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        self.metrics.export()
+        let tallies = self.servers.iter().map(Server::tally);
+        self.metrics.export().into_iter().chain([datagrams(tallies)]).collect()
+    }
+}
+
+/// The listeners' datagrams as a family of metrics.
+fn datagrams(tallies: impl Iterator<Item = Tally>) -> Metric {
+    let mut sums = [0_u64; 5];
+    for tally in tallies {
+        let Tally { push_data, pull_data, tx_ack, tx_ack_unknown, unreadable } = tally;
+        let counts = [push_data, pull_data, tx_ack, tx_ack_unknown, unreadable];
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    let kinds = ["push_data", "pull_data", "tx_ack", "tx_ack_unknown", "unreadable"];
+    #[expect(clippy::cast_precision_loss, reason = "2^53 datagrams are enough")]
+    let sample = |(kind, sum): (&str, u64)| (vec![("reason", kind.to_owned())], sum as f64);
+    Metric {
+        name: "tern_gateway_datagrams_total",
+        help: "Datagrams of gateways, each counted once, by what became of it.",
+        kind: MetricKind::Counter,
+        samples: kinds.into_iter().zip(sums).map(sample).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_datagrams_of_all_listeners_are_one_family() {
+        let one = Tally { push_data: 2, unreadable: 1, ..Tally::default() };
+        let other = Tally { push_data: 3, tx_ack: 7, ..Tally::default() };
+        let family = datagrams([one, other].into_iter());
+        let value = |kind: &str| {
+            let wanted = vec![("reason", kind.to_owned())];
+            family.samples.iter().find(|(labels, _)| *labels == wanted).map(|(_, value)| *value)
+        };
+        assert_eq!(value("push_data"), Some(5.0));
+        assert_eq!(value("tx_ack"), Some(7.0));
+        assert_eq!(value("unreadable"), Some(1.0));
+        assert_eq!(value("pull_data"), Some(0.0));
     }
 }

@@ -218,7 +218,7 @@ fn a_refused_rx1_is_answered_in_rx2() {
     let mut chain = Chain::new(&EU868, None, 0);
     join_and_confirm(&mut chain);
     let fail_status = TxStatus::TooEarly;
-    chain.forwarder.set_faults(Faults { fail_permille: 1_000, fail_status, ..Faults::default() });
+    chain.forwarder.set_faults(Faults { fail: 1.0, fail_status, ..Faults::default() });
     chain.device.send(chain.now, AppUplink::confirmed(1, &b"x"[..])).unwrap();
     let effects = chain.run();
     assert_eq!(effects.last(), Some(&DeviceEffect::Done { fcnt: 3, acked: true, heard: true }));

@@ -1,5 +1,8 @@
 //! Dice from a seed: the same seed throws the same dice.
 
+use core::ops::Range;
+
+use clock::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -9,7 +12,14 @@ pub(crate) struct Chance(ChaCha8Rng);
 
 impl Chance {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
-        Self(ChaCha8Rng::from_seed(seed))
+        Self::stream(seed, 0)
+    }
+
+    /// One of many independent streams of a seed.
+    pub(crate) fn stream(seed: [u8; 32], stream: u64) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        rng.set_stream(stream);
+        Self(rng)
     }
 
     pub(crate) fn u16(&mut self) -> u16 {
@@ -22,9 +32,16 @@ impl Chance {
         self.0.next_u32().checked_rem(bound).unwrap_or(0)
     }
 
-    /// True `permille` times in a thousand.
-    pub(crate) fn permille(&mut self, permille: u16) -> bool {
-        permille > 0 && self.below(1_000) < u32::from(permille)
+    /// True with probability `share`, 0 to 1. Draws also when the answer is certain.
+    pub(crate) fn share(&mut self, share: f64) -> bool {
+        f64::from(self.0.next_u32()) / (f64::from(u32::MAX) + 1.0) < share
+    }
+
+    /// A duration of `range`, to the microsecond; its start if the range is empty. Draws once.
+    pub(crate) fn between(&mut self, range: &Range<Duration>) -> Duration {
+        let width = range.end.saturating_sub(range.start).as_micros();
+        let width = u32::try_from(width).unwrap_or(u32::MAX).max(1);
+        range.start + Duration::from_micros(u64::from(self.below(width)))
     }
 
     /// One of `items`; `None` of none.

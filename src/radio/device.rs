@@ -177,6 +177,13 @@ impl Device {
         self.exchange.is_some()
     }
 
+    /// When the windows of its latest transmission open, also those that are over: it hears a frame
+    /// only if that begins within [`WINDOW_TOLERANCE`](crate::WINDOW_TOLERANCE) of one. Both `None`
+    /// while it waits for nothing.
+    pub fn windows_open_at(&self) -> [Option<Instant>; 2] {
+        self.exchange.as_ref().map_or([None; 2], Exchange::windows_open_at)
+    }
+
     /// Its EUI.
     pub fn dev_eui(&self) -> DevEui {
         self.config.dev_eui

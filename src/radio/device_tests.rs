@@ -169,6 +169,17 @@ fn only_the_right_frame_at_the_right_time_is_received() {
     assert_eq!(hear(&mut world, opens + millis(20), &down), Err(Missed::Busy));
 }
 
+#[test]
+fn its_windows_can_be_told_beforehand() {
+    let mut world = joined(eu868());
+    assert_eq!(world.device.windows_open_at(), [None; 2]);
+    let opens = open_window(&mut world).starts_at;
+    let second = opens + Duration::from_secs(1);
+    assert_eq!(world.device.windows_open_at(), [Some(opens), Some(second)]);
+    world.device.handle_timeout(second + Duration::from_millis(100));
+    assert_eq!(world.device.windows_open_at(), [None; 2], "the exchange is over");
+}
+
 /// Lets the device judge `phy` in RX1 of a fresh uplink.
 fn judge(world: &mut World, phy: impl FnOnce(&mut World, OnAir) -> OnAir) -> Verdict {
     let down = open_window(world);

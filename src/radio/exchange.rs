@@ -95,6 +95,14 @@ impl Exchange {
         }
     }
 
+    /// When its windows open; `None` between two transmissions.
+    pub(crate) fn windows_open_at(&self) -> [Option<Instant>; 2] {
+        match &self.phase {
+            Phase::Listening { windows, .. } => windows.map(|one| one.map(|window| window.opens)),
+            Phase::Pausing { .. } => [None; 2],
+        }
+    }
+
     fn closes(&self, windows: &[Option<Window>; 2]) -> Instant {
         let last = windows.iter().flatten().map(|window| window.opens).max();
         last.unwrap_or(self.sent_at) + GIVE_UP

@@ -2,10 +2,11 @@
 //!
 //! Drive it: [`Forwarder::start`], then [`Forwarder::handle_frame`] when a frame it hears *ends*,
 //! [`Forwarder::handle_datagram`] for what its sockets receive, [`Forwarder::handle_timeout`] when
-//! [`Forwarder::poll_timeout`] is due; after each, drain [`Forwarder::poll_effect`].
+//! [`Forwarder::poll_timeout`] is due; after each, drain [`Forwarder::poll_effect`]. It does nothing
+//! before its start and after [`Forwarder::stop`].
 //! Source: PROTOCOL.TXT §2-§6, and what the reference forwarder was seen to do.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use clock::{Duration, Instant};
@@ -17,6 +18,7 @@ use lorawan::{CrcStatus, GatewayEui, TxStatus};
 
 use crate::air::{OnAir, Signal, airtime};
 use crate::chance::Chance;
+use crate::faults::{FaultDice, Faults};
 use crate::jit::JitQueue;
 
 /// Most frames in one PUSH_DATA.
@@ -25,8 +27,10 @@ const FRAMES_PER_PUSH_MAX: usize = 8;
 const FETCH_INTERVAL: Duration = Duration::from_millis(10);
 /// Frames that wait for the next fetch; a concentrator's buffer is small too.
 const HEARD_MAX: usize = 64;
-/// TX_ACK that wait because of [`Faults::delay`].
+/// TX_ACK that wait because of [`Faults::ack_delay`].
 const DELAYED_MAX: usize = 64;
+/// Frames that wait to be forwarded once more; what comes on top is forwarded once.
+const AGAIN_MAX: usize = 4_096;
 
 /// Which of its two sockets: they have different source ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,30 +77,6 @@ impl ForwarderConfig {
             tx_min_hz: 100_000_000,
             tx_max_hz: 2_600_000_000,
             seed,
-        }
-    }
-}
-
-/// What goes wrong on purpose with downlinks; nothing by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Faults {
-    /// Of a thousand TX_ACK, how many get lost (the frame is sent all the same).
-    pub lose_ack_permille: u16,
-    /// Of a thousand downlinks, how many are refused with `fail_status`.
-    pub fail_permille: u16,
-    /// What such a refusal says.
-    pub fail_status: TxStatus,
-    /// By how much every TX_ACK comes late.
-    pub ack_delay: Duration,
-}
-
-impl Default for Faults {
-    fn default() -> Self {
-        Self {
-            lose_ack_permille: 0,
-            fail_permille: 0,
-            fail_status: TxStatus::CollisionPacket,
-            ack_delay: Duration::ZERO,
         }
     }
 }
@@ -152,16 +132,20 @@ pub struct ForwarderCounts {
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     config: ForwarderConfig,
-    faults: Faults,
+    faults: FaultDice,
     chance: Chance,
     counts: ForwarderCounts,
     queue: JitQueue,
     heard: Vec<Rxpk>,
     delayed: VecDeque<(Instant, Vec<u8>)>,
+    /// Frames to be forwarded once more, by moment and order.
+    again: BTreeMap<(Instant, u64), Rxpk>,
+    again_number: u64,
     /// When the counter showed `config.counter_at_zero`.
     counter_origin: Instant,
     push_token: Option<u16>,
     pull_token: Option<u16>,
+    pull_acked_at: Option<Instant>,
     next_fetch: Option<Instant>,
     next_pull: Option<Instant>,
     next_stat: Option<Instant>,
@@ -173,15 +157,18 @@ impl Forwarder {
     pub fn new(config: ForwarderConfig) -> Self {
         Self {
             chance: Chance::new(config.seed),
+            faults: FaultDice::new(config.seed),
             config,
-            faults: Faults::default(),
             counts: ForwarderCounts::default(),
             queue: JitQueue::default(),
             heard: Vec::new(),
             delayed: VecDeque::new(),
+            again: BTreeMap::new(),
+            again_number: 0,
             counter_origin: Instant::ZERO,
             push_token: None,
             pull_token: None,
+            pull_acked_at: None,
             next_fetch: None,
             next_pull: None,
             next_stat: None,
@@ -195,9 +182,37 @@ impl Forwarder {
         self.pull(now);
     }
 
+    /// Switches it off: what it had queued, heard or was about to say is lost.
+    pub fn stop(&mut self) {
+        self.queue.clear();
+        self.heard.clear();
+        self.delayed.clear();
+        self.again.clear();
+        self.effects.clear();
+        self.counts = ForwarderCounts::default();
+        (self.push_token, self.pull_token, self.pull_acked_at) = (None, None, None);
+        (self.next_fetch, self.next_pull, self.next_stat) = (None, None, None);
+    }
+
+    /// Whether it is switched on.
+    pub fn is_on(&self) -> bool {
+        self.next_pull.is_some()
+    }
+
+    /// When its latest PULL_DATA was acknowledged, or the one before it; `None` if none was since
+    /// the start.
+    pub fn pull_acked_at(&self) -> Option<Instant> {
+        self.pull_acked_at
+    }
+
+    /// Between two PULL_DATA.
+    pub fn keepalive(&self) -> Duration {
+        self.config.keepalive
+    }
+
     /// What goes wrong from now on.
     pub fn set_faults(&mut self, faults: Faults) {
-        self.faults = faults;
+        self.faults.faults = faults;
     }
 
     /// The concentrator starts anew: its counter shows `counter`, its queue is empty.
@@ -229,31 +244,30 @@ impl Forwarder {
     ///
     /// * Another gateway's downlink is not heard: its polarity is inverted.
     pub fn handle_frame(&mut self, now: Instant, frame: &OnAir, signal: Signal) {
-        if frame.inverted_polarity || self.heard.len() >= HEARD_MAX {
+        if !self.is_on() || frame.inverted_polarity || self.heard.len() >= HEARD_MAX {
             return;
         }
         self.counts.heard = self.counts.heard.wrapping_add(1);
-        self.heard.push(Rxpk {
-            phy_payload: frame.phy_payload.clone(),
-            gateway_time: None,
-            gps_time: None,
-            frequency_hz: frame.frequency_hz,
-            modulation: frame.modulation,
-            rssi_dbm: signal.rssi_dbm,
-            snr_ddb: signal.snr_ddb,
-            channel: 0,
-            rf_chain: 0,
-            antenna: 0,
-            tmst: self.counter(frame.ends_at()),
-            crc: CrcStatus::Ok,
-        });
+        self.heard.push(self.rxpk(frame, signal));
         if self.next_fetch.is_none() {
             self.next_fetch = Some(now + FETCH_INTERVAL);
         }
     }
 
+    /// Forwards a frame that it has just heard once more at `at`, in a PUSH_DATA of its own and with
+    /// the `tmst` of its hearing: a way back that buffers, and forgets that it has delivered.
+    pub fn forward_again(&mut self, frame: &OnAir, signal: Signal, at: Instant) {
+        if self.is_on() && !frame.inverted_polarity && self.again.len() < AGAIN_MAX {
+            self.again_number += 1;
+            self.again.insert((at, self.again_number), self.rxpk(frame, signal));
+        }
+    }
+
     /// Receives a datagram of the server.
     pub fn handle_datagram(&mut self, now: Instant, socket: Socket, datagram: &[u8]) {
+        if !self.is_on() {
+            return;
+        }
         if datagram.first() != Some(&Version::V2.to_byte()) {
             return self.drop("version");
         }
@@ -264,6 +278,7 @@ impl Forwarder {
             }
             (Ok(Downward::PullAck { token }), Socket::Down) if self.pull_token == Some(token) => {
                 self.pull_token = None;
+                self.pull_acked_at = Some(now);
                 self.counts.pull_acks += 1;
             }
             (Ok(Downward::PullResp { token, txpk }), Socket::Down) => {
@@ -288,10 +303,12 @@ impl Forwarder {
             .next_in_us(self.counter(now))
             .map(|micros| now + Duration::from_micros(u64::from(micros)));
         let delayed = self.delayed.iter().map(|(at, _)| *at).min();
+        let again = self.again.keys().next().map(|(at, _)| *at);
         [
             (transmission, "transmission"),
             (delayed, "tx_ack"),
             (self.next_fetch, "fetch"),
+            (again, "second forwarding"),
             (self.next_pull, "keepalive"),
             (self.next_stat, "stat"),
         ]
@@ -330,9 +347,30 @@ impl Forwarder {
                 self.push(frames.to_vec(), None);
             }
         }
+        while let Some(first) = self.again.first_entry().filter(|first| first.key().0 <= now) {
+            let rxpk = first.remove();
+            self.push(vec![rxpk], None);
+        }
         if stat_due {
             let stat = self.stat();
             self.push(Vec::new(), Some(stat));
+        }
+    }
+
+    fn rxpk(&self, frame: &OnAir, signal: Signal) -> Rxpk {
+        Rxpk {
+            phy_payload: frame.phy_payload.clone(),
+            gateway_time: None,
+            gps_time: None,
+            frequency_hz: frame.frequency_hz,
+            modulation: frame.modulation,
+            rssi_dbm: signal.rssi_dbm,
+            snr_ddb: signal.snr_ddb,
+            channel: 0,
+            rf_chain: 0,
+            antenna: 0,
+            tmst: self.counter(frame.ends_at()),
+            crc: CrcStatus::Ok,
         }
     }
 
@@ -381,21 +419,19 @@ impl Forwarder {
     }
 
     fn handle_txpk(&mut self, now: Instant, token: u16, txpk: &Txpk) {
-        let status = if self.chance.permille(self.faults.fail_permille) {
-            self.faults.fail_status
-        } else {
-            self.schedule(now, txpk).err().unwrap_or(TxStatus::Ok)
-        };
+        let blow = self.faults.strike();
+        let status =
+            blow.refused.unwrap_or_else(|| self.schedule(now, txpk).err().unwrap_or(TxStatus::Ok));
         self.effects.push_back(ForwarderEffect::Decided { token, status });
-        if self.chance.permille(self.faults.lose_ack_permille) {
+        if blow.ack_lost {
             return;
         }
         let reply = TxReply { status, power_used_dbm: None };
         let bytes = reply.encode(self.head(token));
-        if self.faults.ack_delay.is_zero() {
+        if blow.ack_delay.is_zero() {
             self.send(Socket::Down, bytes);
         } else if self.delayed.len() < DELAYED_MAX {
-            self.delayed.push_back((now + self.faults.ack_delay, bytes));
+            self.delayed.push_back((now + blow.ack_delay, bytes));
         }
     }
 

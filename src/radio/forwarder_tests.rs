@@ -184,6 +184,8 @@ fn what_the_radio_cannot_do_is_refused_by_name() {
     (config.tx_min_hz, config.tx_max_hz) = (863_000_000, 870_000_000);
     config.antenna_gain_db = 2;
     let mut forwarder = Forwarder::new(config);
+    forwarder.start(Instant::ZERO);
+    drain(&mut forwarder);
     let frequency = Txpk { frequency_hz: 923_300_000, power_dbm: 15, ..txpk(soon) };
     assert_eq!(decide(&mut forwarder, 0, &frequency), TxStatus::TxFreq);
     let gained = Txpk { power_dbm: 16, ..txpk(soon) };
@@ -270,13 +272,14 @@ fn what_the_reference_drops_silently_is_dropped_silently() {
 #[test]
 fn faults_strike_as_told() {
     let mut forwarder = started();
-    forwarder.set_faults(Faults { lose_ack_permille: 1_000, ..Faults::default() });
+    forwarder.set_faults(Faults { lose_ack: 1.0, ..Faults::default() });
     let frame = txpk(TxTiming::Counter(1_000_000));
     forwarder.handle_datagram(at(0), Socket::Down, &frame.encode(Version::V2, 1));
     let decided = ForwarderEffect::Decided { token: 1, status: TxStatus::Ok };
     assert_eq!(drain(&mut forwarder), [decided]);
 
-    forwarder.set_faults(Faults { ack_delay: Duration::from_millis(700), ..Faults::default() });
+    let late = Duration::from_millis(700);
+    forwarder.set_faults(Faults { ack_delay: late..late, ..Faults::default() });
     let frame = txpk(TxTiming::Counter(2_000_000));
     forwarder.handle_datagram(at(0), Socket::Down, &frame.encode(Version::V2, 2));
     assert_eq!(drain(&mut forwarder).len(), 1);
@@ -285,7 +288,7 @@ fn faults_strike_as_told() {
     assert!(matches!(drain(&mut forwarder).as_slice(), [ForwarderEffect::Send { .. }]));
 
     let fail_status = TxStatus::TooLate;
-    forwarder.set_faults(Faults { fail_permille: 1_000, fail_status, ..Faults::default() });
+    forwarder.set_faults(Faults { fail: 1.0, fail_status, ..Faults::default() });
     assert_eq!(decide(&mut forwarder, 700_000, &txpk(TxTiming::Immediately)), fail_status);
 
     forwarder.set_faults(Faults::default());
@@ -293,6 +296,84 @@ fn faults_strike_as_told() {
     assert_eq!(forwarder.counter(at(800_001)), 43);
     forwarder.handle_timeout(at(3_000_000));
     assert_eq!(drain(&mut forwarder), [], "a reset concentrator has forgotten its queue");
+}
+
+/// The `tmst` of the only frame in the only PUSH_DATA among the effects.
+fn pushed(forwarder: &mut Forwarder) -> Option<u32> {
+    let effects = drain(forwarder);
+    let [ForwarderEffect::Send { socket: Socket::Up, bytes }] = effects.as_slice() else {
+        assert_eq!(effects, []);
+        return None;
+    };
+    let Ok(Upward::PushData(_, push)) = parse_upward(bytes) else { panic!("{bytes:?}") };
+    assert_eq!(push.rxpks.len(), 1);
+    Some(push.rxpks[0].tmst)
+}
+
+#[test]
+fn a_frame_may_go_up_a_second_time_with_the_counter_of_its_hearing() {
+    let mut forwarder = started();
+    let frame = uplink(1_000_000);
+    forwarder.handle_frame(at(1_000_000), &frame, SIGNAL);
+    forwarder.forward_again(&frame, SIGNAL, at(5_000_000));
+    forwarder.handle_timeout(at(1_010_000));
+    let first = pushed(&mut forwarder);
+    // The counter of its hearing, although the concentrator has restarted since.
+    forwarder.reset_counter(at(2_000_000), 7);
+    forwarder.handle_timeout(at(4_999_999));
+    assert_eq!(pushed(&mut forwarder), None);
+    assert_eq!(forwarder.poll_timeout(at(4_999_999)), Some((at(5_000_000), "second forwarding")));
+    forwarder.handle_timeout(at(5_000_000));
+    assert_eq!((pushed(&mut forwarder), first), (first, Some(1_000_000)));
+}
+
+#[test]
+fn switched_off_it_forgets_everything_and_on_again_it_pulls_first() {
+    let mut forwarder = started();
+    let late = Duration::from_secs(1);
+    forwarder.set_faults(Faults { ack_delay: late..late, ..Faults::default() });
+    let frame = uplink(1_000_000);
+    forwarder.handle_frame(at(1_000_000), &frame, SIGNAL);
+    forwarder.forward_again(&frame, SIGNAL, at(3_000_000));
+    let down = txpk(TxTiming::Counter(2_000_000)).encode(Version::V2, 1);
+    forwarder.handle_datagram(at(1_000_000), Socket::Down, &down);
+    drain(&mut forwarder);
+    forwarder.stop();
+    assert!(!forwarder.is_on());
+    assert_eq!(forwarder.poll_timeout(at(1_000_000)), None);
+    forwarder.handle_frame(at(1_500_000), &frame, SIGNAL);
+    forwarder.handle_datagram(at(1_500_000), Socket::Down, &down);
+    forwarder.handle_timeout(at(60_000_000));
+    assert_eq!(drain(&mut forwarder), []);
+
+    forwarder.reset_counter(at(60_000_000), 500);
+    forwarder.start(at(60_000_000));
+    let effects = drain(&mut forwarder);
+    assert!(
+        matches!(effects.as_slice(), [ForwarderEffect::Send { socket: Socket::Down, .. }]),
+        "{effects:?}"
+    );
+    assert_eq!(forwarder.counter(at(60_000_001)), 501);
+    assert_eq!(forwarder.poll_timeout(at(60_000_000)), Some((at(70_000_000), "keepalive")));
+    assert_eq!(forwarder.counts().heard, 0);
+}
+
+#[test]
+fn it_knows_whether_the_server_knows_it() {
+    let mut forwarder = Forwarder::new(ForwarderConfig::new(EUI, [1; 32]));
+    forwarder.start(Instant::ZERO);
+    let effects = drain(&mut forwarder);
+    let Some(ForwarderEffect::Send { bytes, .. }) = effects.first() else { panic!("{effects:?}") };
+    let token = u16::from_be_bytes([bytes[1], bytes[2]]);
+    assert_eq!(forwarder.pull_acked_at(), None);
+    let stranger = encode_ack(AckKind::Pull, Version::V2, token.wrapping_add(1));
+    forwarder.handle_datagram(at(5), Socket::Down, &stranger);
+    assert_eq!(forwarder.pull_acked_at(), None);
+    let ack = encode_ack(AckKind::Pull, Version::V2, token);
+    forwarder.handle_datagram(at(6), Socket::Down, &ack);
+    assert_eq!(forwarder.pull_acked_at(), Some(at(6)));
+    forwarder.stop();
+    assert_eq!(forwarder.pull_acked_at(), None);
 }
 
 #[test]

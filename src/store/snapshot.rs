@@ -12,6 +12,7 @@ use imbl::OrdMap;
 use lorawan::{DevAddr, DevEui, GatewayEui};
 use mac::{NodeId, RequestId};
 use minicbor::{Decode, Decoder, Encode, Encoder};
+use sabotage::Bug;
 use sha2::{Digest as _, Sha256};
 
 use crate::client_session::{ClientSession, Retained, SessionRecord, StoredMessage};
@@ -199,6 +200,9 @@ impl SnapshotReader {
             Place::Gateways(after) => {
                 let next = Place::ClientSessions(None);
                 section!(fill_values, gateways, GATEWAY, after, Gateways, next)
+            }
+            Place::ClientSessions(_) if sabotage::planted(Bug::SessionNotInSnapshot) => {
+                Place::Messages(None)
             }
             Place::ClientSessions(after) => {
                 let key = fill(&state.client_sessions, after.clone(), out, |_, session, out| {

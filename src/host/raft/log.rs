@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use openraft_rt::{AsyncRuntime, MpscReceiver, MpscSender};
+use sabotage::Bug;
 
 use super::cache::{Cache, cost};
 use super::codec::{
@@ -190,7 +191,8 @@ impl<R: AsyncRuntime, D: Disk> LogStore<R, D> {
 /// Awaits the disk, in order, and tells openraft.
 async fn settle<R: AsyncRuntime, D: Disk>(reader: LogReader<D>, mut waiting: Rx<R, Flush<R, D>>) {
     while let Some(flush) = waiting.recv().await {
-        let outcome = flush.commit.await;
+        let early = sabotage::planted(Bug::EventBeforeCommit);
+        let outcome = if early { Ok(()) } else { flush.commit.await };
         match outcome {
             // A failure before this one in the order: openraft must not believe in a later success.
             Ok(()) if reader.shared.fault.get().is_none() => {

@@ -4,6 +4,7 @@
 //! Source: DESIGN 4.6, 4.7 and 5 (granted downlink counters), dangers A3, B9 and B10.
 
 use clock::{Instant, Now, WallTime};
+use sabotage::Bug;
 
 use super::Mac;
 use super::downlink::{Answers, BuildError, Content, Window, answers, build, data_windows};
@@ -13,7 +14,7 @@ use super::flow::{Body, DataBody, Flow, Heard, Link, Stage};
 use super::memory::Repeat;
 use super::transmit::{Numbered, Transmission, latest, no_path, reachable};
 use super::views::{Devices, SessionView};
-use crate::transition::plan;
+use crate::transition::{Plan, plan};
 use crate::{HandedOut, PlanDownlink, PlanReply, RequestId};
 
 /// Longest run of MAC answers in a downlink: one LinkCheckAns and one DeviceTimeAns are far below.
@@ -37,7 +38,10 @@ impl Mac {
         let ask = self.plan_of(&question, body, false);
         let (view, dev_eui) = (question.view, body.accept.dev_eui);
         let queue = devices.queue(dev_eui);
-        let planned = plan(view.session, view.profile, &queue, &ask, now.wall);
+        let mut planned = plan(view.session, view.profile, &queue, &ask, now.wall);
+        if sabotage::planted(Bug::AckStarvesQueue) && body.accept.confirmed {
+            planned = Plan::default();
+        }
         if planned.decides_nothing() && !question.due {
             return self.done(now, flow);
         }
@@ -100,8 +104,15 @@ impl Mac {
             };
             let gateways = reachable(devices, &flow.heard);
             let (dev_addr, delay) = (question.view.session.dev_addr, self.config.gateway_delay);
+            let mut bytes = answer.bytes;
+            if sabotage::planted(Bug::RepeatBuiltAnew) {
+                let session = question.view.session;
+                let keys = devices.keys(dev_eui, session);
+                let anew = keys.and_then(|k| build(&k, session, answer.f_cnt_down, &content).ok());
+                bytes = anew.unwrap_or(bytes);
+            }
             let again = Transmission::new(
-                answer.bytes,
+                bytes,
                 Some(dev_addr),
                 Some(numbered),
                 &gateways,

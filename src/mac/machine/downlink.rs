@@ -10,6 +10,7 @@ use lorawan::{
     MacCommand as _, MicContext, Modulation, RX2_AFTER_RX1, Region, UplinkMacCommand,
     apply_payload_cipher,
 };
+use sabotage::Bug;
 
 use super::flow::Heard;
 use crate::{DeviceSession, HandedOut, SessionKeys};
@@ -41,12 +42,16 @@ impl Window {
         (frequency_hz, dr): (u32, u8),
     ) -> Option<Self> {
         let max = region.max_payload(dr, false)?;
+        let mut eirp_dbm = region.downlink_eirp_dbm(frequency_hz);
+        if sabotage::planted(Bug::TooLoud) {
+            eirp_dbm = eirp_dbm.max(20);
+        }
         Some(Self {
             number,
             delay,
             frequency_hz,
             modulation: region.modulation(dr)?,
-            eirp_dbm: region.downlink_eirp_dbm(frequency_hz),
+            eirp_dbm,
             mac_payload_max: max.mac_payload,
             payload_max: max.frm_payload,
         })

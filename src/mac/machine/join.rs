@@ -9,6 +9,7 @@ use lorawan::{
     DevAddr, JOIN_ACCEPT_DELAY1, JoinAccept, JoinNonce, NetId, RX2_AFTER_RX1, derive_session_1_0,
 };
 use rand_chacha::rand_core::Rng as _;
+use sabotage::Bug;
 
 use super::Mac;
 use super::downlink::join_windows;
@@ -71,6 +72,10 @@ impl Mac {
         let JoinView { profile, nwk_key, next_join_nonce, .. } =
             devices.join(dev_eui).ok_or(gone)?;
         let nwk_key = nwk_key.ok_or(UplinkError::NoRootKey { dev_eui })?;
+        if sabotage::planted(Bug::SecretInLog) {
+            let key = u128::from_be_bytes(*nwk_key.expose());
+            tracing::info!(%dev_eui, key = format!("{key:032x}"), "join");
+        }
         let next = nonce.unwrap_or(next_join_nonce);
         if next.0 > JOIN_NONCE_MAX {
             return Err(UplinkError::JoinNonceExhausted { dev_eui, next });

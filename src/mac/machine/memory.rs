@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use clock::{Duration, Instant};
 use lorawan::DevEui;
+use sabotage::Bug;
 
 use super::error::{LogCode, UplinkError};
 use crate::{Digest, Grant, RecordTxAck, RequestId, SessionEpoch};
@@ -65,6 +66,9 @@ impl Cursors {
             return None;
         }
         cursor.next = number + 1;
+        if sabotage::planted(Bug::CounterOutOfOrder) {
+            return Some((number ^ 1, grant));
+        }
         Some((number, grant))
     }
 }

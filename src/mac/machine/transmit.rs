@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use clock::{Duration, Instant, Now};
 use lorawan::{DevAddr, DevEui, Downlink, DownlinkTiming, GatewayEui, TxAck, TxStatus};
+use sabotage::Bug;
 
 use super::Mac;
 use super::downlink::Window;
@@ -182,7 +183,7 @@ impl Mac {
     ) {
         let mut missed = None;
         while let Some(next) = transmission.tries.pop_front() {
-            if now.instant > next.latest {
+            if now.instant > next.latest && !sabotage::planted(Bug::LateWindow) {
                 missed = Some(next);
                 continue;
             }

@@ -3,6 +3,8 @@
 //! `next` only rises, and every number below it was granted to exactly one (home, home_epoch). So
 //! two homes can never put different bytes under one number, whatever either of them believes.
 
+use sabotage::Bug;
+
 use crate::{DeviceSession, DownlinkCounter, Grant, NodeId};
 
 /// Numbers in one grant. One node needs no more; a cluster grants an hour's worth.
@@ -39,6 +41,9 @@ pub fn grant_for(
 /// Takes back what `node` holds: it has started anew and may not know what it used (dangers A9).
 pub fn void_grants(session: &mut DeviceSession, node: NodeId) {
     for counter in [&mut session.n_f_cnt_down, &mut session.a_f_cnt_down] {
+        if sabotage::planted(Bug::GrantGivenBack) {
+            counter.next = counter.grant.map_or(counter.next, |grant| grant.lo);
+        }
         counter.grant = counter.grant.filter(|grant| grant.home != node);
     }
 }

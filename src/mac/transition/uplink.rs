@@ -3,10 +3,12 @@
 //! Source: DESIGN 4.4, LoRaWAN 1.0.4 §4.3.1.5; retransmissions and resets: facts (g).
 
 use clock::WallTime;
+use sabotage::Bug;
 
 use super::grant::{GRANT_LENGTH, grant_for};
 use crate::{
-    AcceptUplink, DeviceSession, Digest, NodeId, SessionEpoch, UplinkCounter, UplinkReply,
+    AcceptUplink, DeviceSession, Digest, DownlinkCounter, NodeId, SessionEpoch, UplinkCounter,
+    UplinkReply,
 };
 
 /// What a counter and a digest mean for a session.
@@ -44,12 +46,18 @@ pub fn classify(
     digest: Digest,
 ) -> FCntVerdict {
     let Some(last) = session.uplink.last else { return FCntVerdict::New };
+    if sabotage::planted(Bug::ReplayWindow) && f_cnt < last && last - f_cnt <= 16 {
+        return FCntVerdict::New;
+    }
     if f_cnt > last {
         let gap_max = session.mac_version.f_cnt_gap_max().unwrap_or(u32::MAX);
         let within = skip_f_cnt_check || f_cnt - last <= gap_max;
         return if within { FCntVerdict::New } else { FCntVerdict::GapTooLarge { last } };
     }
     if f_cnt == last && session.uplink.digest == Some(digest) {
+        if sabotage::planted(Bug::DedupOff) {
+            return FCntVerdict::New;
+        }
         return FCntVerdict::Repeat;
     }
     match (skip_f_cnt_check, f_cnt == last) {
@@ -81,7 +89,12 @@ pub fn accept_uplink(
     }
     match classify(session, skip_f_cnt_check, uplink.f_cnt, uplink.digest) {
         FCntVerdict::New => {}
-        FCntVerdict::Reset => session.epoch = SessionEpoch(session.epoch.0.saturating_add(1)),
+        FCntVerdict::Reset => {
+            session.epoch = SessionEpoch(session.epoch.0.saturating_add(1));
+            if sabotage::planted(Bug::ResetRestartsDownlinks) {
+                session.n_f_cnt_down = DownlinkCounter::default();
+            }
+        }
         FCntVerdict::Repeat => {
             return UplinkReply::Duplicate { winner: last_home.unwrap_or(uplink.home) };
         }

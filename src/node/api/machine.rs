@@ -7,6 +7,7 @@ use lorawan::NetId;
 use mac::ChannelSet;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use sabotage::Bug;
 use store::model::PasswordHash;
 use store::{Command, EventRow, Proposal, Refusal, Reply, RequestId, State};
 
@@ -205,7 +206,14 @@ impl Api {
         let who = who.ok_or_else(|| {
             ApiError::Unauthenticated("log in first, or give a token: Authorization: Bearer".into())
         })?;
-        Desk { view, who: &who, rng: &mut self.rng, settings: &self.settings }.answer(operation)
+        let mut desk = Desk { view, who: &who, rng: &mut self.rng, settings: &self.settings };
+        if sabotage::planted(Bug::StaleRead) {
+            let asked = format!("{operation:?}");
+            let answer = desk.answer(operation)?;
+            let Answer::Now(outcome) = answer else { return Ok(answer) };
+            return Ok(Answer::Now(sabotage::last_answer(asked, outcome)));
+        }
+        desk.answer(operation)
     }
 
     /// Whoever made this call has gone.
@@ -310,6 +318,10 @@ impl Api {
         if self.works.len() >= WORKS_MAX {
             let text = format!("{WORKS_MAX} calls wait for the log already: try again later");
             return self.reply(call, Err(ApiError::ResourceExhausted(text)));
+        }
+        let is_downlink = matches!(commands.last(), Some(Command::Enqueue { .. }));
+        if sabotage::planted(Bug::AnswerBeforeCommit) && is_downlink {
+            self.reply(call, Ok(outcome.clone()));
         }
         self.advance(Work { call, rest: commands.into(), outcome, done: 0 });
     }

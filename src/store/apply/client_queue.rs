@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use mqtt::TopicName;
+use sabotage::Bug;
 
 use super::{Applied, Change, Decision};
 use crate::client_session::{Pointer, Queued, Retained, StoredMessage};
@@ -22,7 +23,12 @@ impl State {
         }
         let Ok(topic) = TopicName::parse(&row.topic()) else { return };
         let device = &row.device;
-        for (client_id, qos) in self.index.subscriptions.matching(&topic, "") {
+        let mut wanting: Vec<_> =
+            self.index.subscriptions.matching(&topic, "").into_iter().collect();
+        if sabotage::planted(Bug::HashOrder) {
+            sabotage::as_hashed(&mut wanting);
+        }
+        for (client_id, qos) in wanting {
             let scope = self.scope_of_client(&client_id);
             let sees = scope.is_some_and(|scope| match scope {
                 MqttScope::All => true,
@@ -105,6 +111,9 @@ impl State {
 
     fn retain_message(&mut self, message: &MqttMessage, applied: &mut Applied) {
         let topic = message.topic.clone();
+        if sabotage::planted(Bug::RetainedNotReplaced) && self.retained.contains_key(&topic) {
+            return;
+        }
         let old = if message.payload.is_empty() {
             self.retained.remove(&topic)
         } else {

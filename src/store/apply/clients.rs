@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mac::NodeId;
 use mqtt::{Subscription, TopicFilter};
+use sabotage::Bug;
 
 use super::{Applied, Change, Decision};
 use crate::client_session::ClientSession;
@@ -154,6 +155,9 @@ impl State {
         let connected = self.client_sessions.values().filter(|one| one.node == Some(node));
         let connected = connected.map(|one| (one.client_id.clone(), one.expiry_s));
         for (client_id, expiry_s) in connected.collect::<Vec<_>>() {
+            if sabotage::planted(Bug::QueueLostAtStart) {
+                self.change_client(&client_id, |session| session.queue.clear());
+            }
             if expiry_s == 0 {
                 self.end_session(&client_id, applied);
             } else {

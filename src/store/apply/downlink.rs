@@ -7,6 +7,7 @@
 use lorawan::TxStatus;
 use mac::transition::{self, DiscardReason, Plan};
 use mac::{EventSource, PlanDownlink, PlanReply, RecordTxAck, RequestId};
+use sabotage::Bug;
 
 use super::rows::Rows;
 use super::{Applied, Change};
@@ -176,6 +177,9 @@ fn write_failed(rows: &mut Rows<'_>, record: &RecordTxAck, item: &QueueItem) {
 fn mark(queue: &mut Vec<QueueItem>, plan: &Plan, number: Option<u32>, now: clock::WallTime) {
     queue.retain(|item| plan.discarded.iter().all(|(id, _)| *id != item.id.0));
     let Some(handed) = &plan.item else { return };
+    if sabotage::planted(Bug::ItemHandedOutTwice) && !handed.confirmed {
+        return;
+    }
     if let Some(item) = queue.iter_mut().find(|item| item.id.0 == handed.item_id) {
         item.state = match number {
             Some(f_cnt_down) if item.confirmed => ItemState::AwaitsAck { f_cnt_down, since: now },
@@ -212,6 +216,10 @@ fn settle(device: &mut Device, record: &RecordTxAck) -> Outcome {
     };
     let confirmed = device.queue.get(at).is_some_and(|item| item.confirmed);
     let refused = record.status.is_some_and(|status| status != TxStatus::Ok);
+    if sabotage::planted(Bug::RequeuedAfterSilence) && !confirmed && record.status.is_none() {
+        device.queue.get_mut(at).into_iter().for_each(|item| item.state = ItemState::Queued);
+        return outcome;
+    }
     if refused || !confirmed {
         let item = device.queue.remove(at);
         outcome.queue_changed = true;

@@ -4,6 +4,7 @@
 use clock::WallTime;
 use lorawan::{DevEui, DevNonce, JoinEui, JoinNonce};
 use mac::{AcceptJoin, EventSource, JoinReply, RequestId, SessionEpoch, transition};
+use sabotage::Bug;
 
 use super::rows::Rows;
 use super::{Applied, Change};
@@ -63,7 +64,9 @@ fn accept(
     }
     let Some(keys) = &mut device.keys else { return JoinReply::Gone };
     let version = profile.mac.mac_version;
-    if keys.is_nonce_used(version, join.join_eui, join.dev_nonce) {
+    if keys.is_nonce_used(version, join.join_eui, join.dev_nonce)
+        && !sabotage::planted(Bug::DevNonceOutsideApply)
+    {
         return JoinReply::DevNonceUsed;
     }
     let next = keys.next_join_nonce;
@@ -78,7 +81,9 @@ fn accept(
         return JoinReply::Gone;
     };
     keys.use_nonce(version, join.join_eui, join.dev_nonce);
-    keys.next_join_nonce = JoinNonce(next.0 + 1);
+    if !sabotage::planted(Bug::JoinNonceRepeats) {
+        keys.next_join_nonce = JoinNonce(next.0 + 1);
+    }
     device.last_epoch = session_epoch;
     device.pending_session = Some(session);
     device.last_seen_at = device.last_seen_at.max(Some(join.received_at.min(now)));

@@ -2,6 +2,7 @@
 //! somebody's hands: it can be neither flushed nor cancelled (dangers C8).
 
 use lorawan::DevEui;
+use sabotage::Bug;
 
 use super::{Applied, Change, Decision};
 use crate::limits::{DEVICE_QUEUE_MAX, DOWNLINK_BYTES_MAX};
@@ -35,6 +36,9 @@ impl State {
         let created_at = self.time();
         self.change_device(dev_eui, |device| {
             device.queue.push(QueueItem { created_at, ..item.clone() });
+            if sabotage::planted(Bug::QueueLifo) {
+                device.queue.rotate_right(1);
+            }
         });
         applied.changes.push(Change::DeviceQueue(dev_eui));
         Ok(Reply::Done)

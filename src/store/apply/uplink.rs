@@ -10,12 +10,13 @@ use clock::WallTime;
 use lorawan::{MacCommand as _, UplinkMacCommand};
 use mac::transition::{self, Confirmation, ItemFate};
 use mac::{AcceptUplink, EventSource, RECEPTIONS_MAX, RequestId, SessionEpoch, UplinkReply};
+use sabotage::Bug;
 
 use super::device::end_flights;
 use super::downlink::item_view;
 use super::rows::Rows;
 use super::{Applied, Change};
-use crate::model::{Device, DeviceProfile, DeviceStatus, Tags};
+use crate::model::{Device, DeviceProfile, DeviceStatus, ItemState, QueueItem, Tags};
 use crate::{Event, Id, LogCode, LogLevel, Reply, State, UpEvent};
 
 /// What an accepted frame changed, for its rows.
@@ -152,13 +153,18 @@ fn accept(
     let outcome = transition::apply_mac_answers(session, &profile.mac, &commands, now);
     let dev_addr = session.dev_addr;
     let items_before = device.queue.len();
-    let settled = if activates {
+    let mut settled = if activates {
         device.session = device.pending_session.take();
         end_flights(device, profile.flush_queue_on_activate)
     } else {
         let queue: Vec<_> = device.queue.iter().map(item_view).collect();
         transition::confirm(session, &profile.mac, &queue, uplink.ack, now)
     };
+    if sabotage::planted(Bug::ConfirmedWithoutEnd) {
+        let lost = settled.extract_if(.., |one| one.fate == ItemFate::Lost).collect::<Vec<_>>();
+        let is_lost = |item: &&mut QueueItem| lost.iter().any(|one| one.item_id == item.id.0);
+        device.queue.iter_mut().filter(is_lost).for_each(|item| item.state = ItemState::Queued);
+    }
     device.queue.retain(|item| settled.iter().all(|one| one.item_id != item.id.0));
     let queue_changed = device.queue.len() != items_before;
     if device.queue.is_empty() {

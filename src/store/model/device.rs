@@ -5,6 +5,7 @@ use clock::WallTime;
 use lorawan::{DevEui, DevNonce, JoinEui, JoinNonce};
 use mac::{DeviceSession, MacVersion, RequestId, Sealed, SessionEpoch};
 use minicbor::{Decode, Encode};
+use sabotage::Bug;
 
 use super::Tags;
 use crate::{Id, Reply};
@@ -124,6 +125,9 @@ impl DeviceKeys {
 
     /// Notes a nonce as used; where nonces must rise the lower ones need not be kept.
     pub(crate) fn use_nonce(&mut self, version: MacVersion, join_eui: JoinEui, nonce: DevNonce) {
+        if sabotage::planted(Bug::DevNonceForgotten) {
+            return;
+        }
         let at = match self.dev_nonces.binary_search_by_key(&join_eui, |used| used.join_eui) {
             Ok(at) => at,
             Err(at) => {

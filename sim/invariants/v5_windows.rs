@@ -1,0 +1,443 @@
+//! V5, receive windows: an uplink that wants an answer, heard by a gateway that can reach the node,
+//! is answered in RX1 or RX2 as long as nothing is wrong: the answer is in a gateway's hands, and
+//! that gateway has taken it, before the window opens.
+//!
+//! Source: requirements, part G, V5: no fault in the last 5 s, no miss. Nothing is wrong when no
+//! fault is in force or has ended within `bounds.calm`, the node has been running for as long, and
+//! its disk keeps up ([`Fact::Stalled`]). Each frame is decided when its windows have passed.
+//!
+//! * A gateway that says TOO_LATE or TOO_EARLY was given a wrong moment: a miss, even if another
+//!   window was met.
+//! * A gateway that is sending something else (COLLISION_PACKET) may send in the other window, or
+//!   another gateway may. If none can, the air was full: told at the end, and no miss.
+//! * Where datagrams get lost also without a fault, only what the node shows to have received (it
+//!   has asked its log about it) must be answered, and an answer may not reach its gateway.
+//! * Join-requests with a nonce that was used or does not rise are refused, frames of a device that
+//!   has lost its counters too.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, TxStatus};
+use store::Command;
+
+use super::{Invariant, Violation, violation};
+use crate::oracle::{Fact, Reading, Seen, Transmission};
+
+/// From the end of an uplink to its last window: RX2 of data, and of a join.
+const LAST_WINDOW: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
+/// A frame is decided so long after its last window: a fault that is told late still counts.
+const SETTLES_AFTER: Duration = Duration::from_secs(5);
+
+/// Which frame: a device's reading, or its join-request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Data(Reading),
+    Join(DevEui, DevNonce),
+}
+
+/// One transmission that was heard while nothing was wrong.
+#[derive(Clone, Debug)]
+struct Frame {
+    key: Key,
+    at: Duration,
+    /// When its last window opens.
+    until: Duration,
+    /// A gateway has heard it that can reach the node.
+    live: bool,
+    /// Something went wrong before its windows had passed.
+    disturbed: bool,
+    /// The node has asked its log about it.
+    received: bool,
+    /// Answers handed out, and what their gateways said.
+    answers: Vec<(GatewayEui, u16, Option<TxStatus>)>,
+}
+
+/// Watches V5.
+#[derive(Debug, Default)]
+pub struct Windows {
+    rough: bool,
+    calm: Duration,
+    /// Faults in force.
+    faults: BTreeMap<String, u32>,
+    /// Until when something was wrong.
+    wrong_until: Duration,
+    stalled_until: Duration,
+    frames: VecDeque<Frame>,
+    /// The highest counter each session has sent.
+    highest: BTreeMap<(DevEui, DevAddr), (u32, Reading)>,
+    /// What each device asked with last, the highest nonce before, and whether it may be accepted.
+    joins: BTreeMap<DevEui, Asked>,
+    nonces_rise: bool,
+    met: u64,
+    crowded: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    nonces: BTreeMap<(JoinEui, DevNonce), u32>,
+    last: DevNonce,
+    fresh: bool,
+}
+
+impl Windows {
+    fn is_calm(&self, at: Duration) -> bool {
+        self.faults.is_empty() && at >= self.wrong_until + self.calm && at >= self.stalled_until
+    }
+
+    /// Something goes wrong: the frames whose windows have not passed are not judged.
+    fn disturb(&mut self, at: Duration, until: Duration) {
+        self.wrong_until = self.wrong_until.max(until);
+        let open = self.frames.iter_mut().filter(|frame| frame.until >= at);
+        open.for_each(|frame| frame.disturbed = true);
+    }
+
+    fn fault(&mut self, at: Duration, name: String, begins: bool) {
+        if begins {
+            *self.faults.entry(name).or_default() += 1;
+        } else if let Some(count) = self.faults.get_mut(&name) {
+            *count -= 1;
+            if *count == 0 {
+                self.faults.remove(&name);
+            }
+        }
+        self.disturb(at, at);
+    }
+
+    fn sent(&mut self, reading: &Reading) {
+        let session = (reading.device, reading.dev_addr);
+        let known = self.highest.entry(session).or_insert((reading.f_cnt, reading.clone()));
+        if reading.f_cnt > known.0 {
+            *known = (reading.f_cnt, reading.clone());
+        }
+    }
+
+    fn asked(&mut self, device: DevEui, join_eui: JoinEui, nonce: DevNonce) {
+        let rises = self.nonces_rise;
+        let asked = self.joins.entry(device).or_default();
+        let used = asked.nonces.contains_key(&(join_eui, nonce));
+        let higher = asked.nonces.keys().any(|(to, other)| *to == join_eui && *other >= nonce);
+        *asked.nonces.entry((join_eui, nonce)).or_default() += 1;
+        (asked.last, asked.fresh) = (nonce, !used && !(rises && higher));
+    }
+
+    /// Which frame a gateway has heard; `None` if the server may refuse it.
+    fn key(&self, device: DevEui, reading: Option<&Reading>) -> Option<Key> {
+        match reading {
+            Some(reading) => {
+                let (_, last) = self.highest.get(&(device, reading.dev_addr))?;
+                (last == reading).then(|| Key::Data(reading.clone()))
+            }
+            None => {
+                let asked = self.joins.get(&device)?;
+                asked.fresh.then_some(Key::Join(device, asked.last))
+            }
+        }
+    }
+
+    fn heard(&mut self, at: Duration, key: Key, live: bool) {
+        let open = self.frames.iter_mut().rev().take_while(|frame| frame.at == at);
+        if let Some(frame) = open.into_iter().find(|frame| frame.key == key) {
+            frame.live |= live;
+            return;
+        }
+        let last = LAST_WINDOW[usize::from(matches!(key, Key::Join(..)))];
+        let disturbed = !self.is_calm(at);
+        self.frames.push_back(Frame {
+            key,
+            at,
+            until: at + last,
+            live,
+            disturbed,
+            received: false,
+            answers: Vec::new(),
+        });
+    }
+
+    fn open(&mut self, at: Duration, key: &Key) -> Option<&mut Frame> {
+        self.frames.iter_mut().rev().find(|frame| frame.key == *key && frame.until >= at)
+    }
+
+    fn handed(&mut self, at: Duration, key: &Key, how: &Transmission) {
+        if let Some(frame) = self.open(at, key) {
+            frame.answers.push((how.gateway, how.token, None));
+        }
+    }
+
+    fn decided(&mut self, gateway: GatewayEui, token: u16, status: TxStatus) {
+        for frame in self.frames.iter_mut().rev() {
+            let mut answers = frame.answers.iter_mut();
+            let open = |one: &&mut (GatewayEui, u16, Option<TxStatus>)| {
+                (one.0, one.1, one.2) == (gateway, token, None)
+            };
+            if let Some(answer) = answers.find(open) {
+                answer.2 = Some(status);
+                return;
+            }
+        }
+    }
+
+    fn proposed(&mut self, at: Duration, command: &Command) {
+        let of = |frame: &Frame| match (&frame.key, command) {
+            (Key::Data(reading), Command::AcceptUplink(uplink)) => {
+                let (device, f_cnt) = (uplink.dev_eui, uplink.f_cnt);
+                (reading.device, reading.f_cnt, &reading.payload) == (device, f_cnt, &uplink.data)
+            }
+            (Key::Join(device, nonce), Command::AcceptJoin(join)) => {
+                (*device, *nonce) == (join.dev_eui, join.dev_nonce)
+            }
+            (Key::Data(_) | Key::Join(..), _) => false,
+        };
+        let frame = self.frames.iter_mut().rev().find(|frame| of(frame) && frame.until >= at);
+        if let Some(frame) = frame {
+            frame.received = true;
+        }
+    }
+
+    /// Decides the frames whose windows passed long enough before `at`.
+    fn settle(&mut self, at: Duration) -> Vec<String> {
+        let mut misses = Vec::new();
+        while self.frames.front().is_some_and(|frame| frame.until + SETTLES_AFTER <= at) {
+            let Some(frame) = self.frames.pop_front() else { break };
+            if frame.disturbed || !frame.live {
+                continue;
+            }
+            match frame.verdict(self.rough) {
+                Verdict::Met => self.met += 1,
+                Verdict::Crowded => self.crowded += 1,
+                Verdict::Unknown => {}
+                Verdict::Missed(why) => {
+                    let (at, key) = (frame.at.as_secs_f64(), &frame.key);
+                    misses.push(format!("{why}: {key:?}, heard at {at:.6}s in calm"));
+                }
+            }
+        }
+        misses
+    }
+}
+
+enum Verdict {
+    Met,
+    /// Every gateway that was asked was sending something else.
+    Crowded,
+    /// Lost on the way, as datagrams here are.
+    Unknown,
+    Missed(String),
+}
+
+impl Frame {
+    fn verdict(&self, rough: bool) -> Verdict {
+        let said = |status: TxStatus| self.answers.iter().any(|answer| answer.2 == Some(status));
+        if !rough && (said(TxStatus::TooLate) || said(TxStatus::TooEarly)) {
+            return Verdict::Missed(format!("a gateway says {:?}", self.answers));
+        }
+        if said(TxStatus::Ok) {
+            return Verdict::Met;
+        }
+        if said(TxStatus::CollisionPacket) {
+            return if rough { Verdict::Unknown } else { Verdict::Crowded };
+        }
+        match (rough, self.answers.is_empty(), self.received) {
+            (true, false, _) | (true, true, false) => Verdict::Unknown,
+            (true, true, true) => {
+                Verdict::Missed("received, and no gateway was given an answer".to_owned())
+            }
+            (false, true, _) => Verdict::Missed("no gateway was given an answer".to_owned()),
+            (false, false, _) => Verdict::Missed(format!("no gateway took {:?}", self.answers)),
+        }
+    }
+}
+
+impl Invariant for Windows {
+    fn name(&self) -> &'static str {
+        "V5"
+    }
+
+    fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
+        let at = seen.at;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "what answers, and what disturbs")]
+        match &seen.fact {
+            Fact::Begins(setting) => {
+                self.rough = setting.rough;
+                self.calm = setting.calm;
+                self.nonces_rise = setting.nonces_rise;
+            }
+            Fact::UplinkSent { reading, .. } => self.sent(reading),
+            Fact::JoinRequestSent { join_eui, dev_eui, dev_nonce } => {
+                self.asked(*dev_eui, *join_eui, *dev_nonce);
+            }
+            Fact::Heard { device, reading, wants_answer: true, live, .. } => {
+                if let Some(key) = self.key(*device, reading.as_ref()) {
+                    self.heard(at, key, *live);
+                }
+            }
+            Fact::Logged { proposals, .. } => {
+                proposals.iter().for_each(|one| self.proposed(at, &one.command));
+            }
+            Fact::DownlinkHanded { how, acknowledges: Some(reading), .. } => {
+                self.handed(at, &Key::Data(reading.clone()), how);
+            }
+            Fact::JoinAcceptHanded { how, dev_eui, dev_nonce, .. } => {
+                self.handed(at, &Key::Join(*dev_eui, *dev_nonce), how);
+            }
+            Fact::Decided { gateway, token, status } => self.decided(*gateway, *token, *status),
+            Fact::Fault { kind, target, begins } => {
+                self.fault(at, format!("{kind} {target}"), *begins);
+            }
+            Fact::Stalled { until, .. } => {
+                let open = self.frames.iter_mut().filter(|frame| frame.until >= at);
+                open.for_each(|frame| frame.disturbed = true);
+                self.stalled_until = self.stalled_until.max(*until);
+            }
+            Fact::Started { .. }
+            | Fact::Down { .. }
+            | Fact::DiskLost { .. }
+            | Fact::CounterReset { .. }
+            | Fact::Rebooted { .. }
+            | Fact::Calm => self.disturb(at, at),
+            Fact::Ended { .. } => {
+                let misses = self.settle(Duration::MAX);
+                return misses.into_iter().map(|text| violation("V5", seen, text)).collect();
+            }
+            _ => {}
+        }
+        self.settle(at).into_iter().map(|text| violation("V5", seen, text)).collect()
+    }
+
+    fn closing(&self) -> Option<String> {
+        let Self { met, crowded, .. } = self;
+        Some(format!("{met} windows met in calm, {crowded} lost to full air"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scenario::FaultKind;
+
+    use super::super::history::{
+        SETTING, accept_uplink, acknowledgement, device, gateway, join_accept, join_request,
+        logged, reading, transmission, uplink_sent,
+    };
+    use super::*;
+    use crate::oracle::Setting;
+
+    /// Facts at their moments, in milliseconds, then the end.
+    fn found(setting: Setting, history: &[(u64, Fact)]) -> Vec<String> {
+        let mut windows = Windows::default();
+        let begin = [(0, Fact::Begins(setting))];
+        let end = [(60_000, Fact::Ended { log: Vec::new() })];
+        let all = begin.iter().chain(history).chain(&end);
+        all.flat_map(|(at, fact)| {
+            let at = Duration::from_millis(*at);
+            windows.observe(&Seen { at, fact: fact.clone() })
+        })
+        .map(|violation| violation.to_string())
+        .collect()
+    }
+
+    fn heard(live: bool) -> Fact {
+        Fact::Heard {
+            gateway: gateway(1),
+            tmst: 0,
+            device: device(1),
+            reading: Some(reading(1, "21.5")),
+            wants_answer: true,
+            live,
+        }
+    }
+
+    fn decided(status: TxStatus) -> Fact {
+        let how = transmission();
+        Fact::Decided { gateway: how.gateway, token: how.token, status }
+    }
+
+    fn fault(begins: bool) -> Fact {
+        Fact::Fault { kind: FaultKind::SlowDisk, target: "n1".to_owned(), begins }
+    }
+
+    fn answered(status: TxStatus) -> Vec<(u64, Fact)> {
+        vec![
+            (10_000, uplink_sent(1, "21.5")),
+            (10_100, heard(true)),
+            (10_400, acknowledgement(0, reading(1, "21.5"))),
+            (10_401, decided(status)),
+        ]
+    }
+
+    fn unanswered() -> Vec<(u64, Fact)> {
+        answered(TxStatus::Ok)[..2].to_vec()
+    }
+
+    #[test]
+    fn an_answer_that_a_gateway_took_passes_and_so_does_one_that_nobody_could_give() {
+        assert!(found(SETTING, &answered(TxStatus::Ok)).is_empty());
+        let cut_off = [(10_000, uplink_sent(1, "21.5")), (10_100, heard(false))];
+        assert!(found(SETTING, &cut_off).is_empty());
+        let crowded = answered(TxStatus::CollisionPacket);
+        assert!(found(SETTING, &crowded).is_empty(), "the air is full");
+        let other = [(10_000, uplink_sent(2, "later")), (10_100, heard(true))];
+        assert!(found(SETTING, &other).is_empty(), "a counter that went back is refused");
+    }
+
+    #[test]
+    fn no_answer_one_nobody_took_and_a_wrong_moment_are_misses() {
+        assert_eq!(found(SETTING, &unanswered()).len(), 1);
+        assert_eq!(found(SETTING, &answered(TxStatus::TooLate)).len(), 1);
+        assert_eq!(found(SETTING, &answered(TxStatus::TooEarly)).len(), 1);
+        assert_eq!(found(SETTING, &answered(TxStatus::Ok)[..3]).len(), 1, "it never arrived");
+        let mut late = unanswered();
+        late.push((12_200, acknowledgement(0, reading(1, "21.5"))));
+        late.push((12_201, decided(TxStatus::Ok)));
+        assert_eq!(found(SETTING, &late).len(), 1, "its windows have passed");
+    }
+
+    #[test]
+    fn what_is_wrong_excuses_until_it_has_been_over_for_long_enough() {
+        for (begins, ends, misses) in [(9_000, 9_500, 0), (1_000, 4_000, 1), (11_000, 11_001, 0)] {
+            let mut history = unanswered();
+            history.extend([(begins, fault(true)), (ends, fault(false))]);
+            history.sort_by_key(|(at, _)| *at);
+            assert_eq!(found(SETTING, &history).len(), misses, "fault at {begins}");
+        }
+        let mut in_force = unanswered();
+        in_force.insert(0, (1_000, fault(true)));
+        assert!(found(SETTING, &in_force).is_empty());
+        let stalled = |until| {
+            let until = Duration::from_millis(until);
+            vec![(9_900, Fact::Stalled { node: "n1".to_owned(), until })]
+        };
+        assert!(found(SETTING, &[stalled(10_200), unanswered()].concat()).is_empty());
+        assert_eq!(found(SETTING, &[stalled(10_050), unanswered()].concat()).len(), 1);
+        let started = vec![(8_000, Fact::Started { node: "n1".to_owned() })];
+        assert!(found(SETTING, &[started, unanswered()].concat()).is_empty());
+    }
+
+    #[test]
+    fn where_datagrams_get_lost_only_what_was_received_must_be_answered() {
+        let rough = Setting { rough: true, ..SETTING };
+        assert!(found(rough, &unanswered()).is_empty());
+        let mut received = unanswered();
+        received.push((10_300, logged(9, [accept_uplink(reading(1, "21.5"), 1)])));
+        assert_eq!(found(rough, &received).len(), 1);
+        received.push((10_400, acknowledgement(0, reading(1, "21.5"))));
+        assert!(found(rough, &received).is_empty());
+    }
+
+    #[test]
+    fn a_join_has_its_windows_later_and_a_used_nonce_none() {
+        let heard = Fact::Heard {
+            gateway: gateway(1),
+            tmst: 0,
+            device: device(1),
+            reading: None,
+            wants_answer: true,
+            live: true,
+        };
+        let asked = vec![(10_000, join_request(7)), (10_100, heard.clone())];
+        assert_eq!(found(SETTING, &asked).len(), 1);
+        let accepted = vec![(13_000, join_accept(7, 1, b"one")), (13_001, decided(TxStatus::Ok))];
+        assert!(found(SETTING, &[asked.clone(), accepted.clone()].concat()).is_empty());
+        let again = vec![(20_000, join_request(7)), (20_100, heard)];
+        assert!(found(SETTING, &[asked, accepted, again].concat()).is_empty());
+    }
+}
