@@ -39,3 +39,17 @@ fn every_corpus_has_its_target() {
     let targets = bodies::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(folders, targets);
 }
+
+/// Told by hand in `stories.rs`. `TERN_WRITE_CORPUS=1` writes them, `TERN_TRACE=1` prints them.
+#[test]
+fn every_story_is_in_the_corpus() {
+    let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/commands"));
+    for (name, bytes) in bodies::commands::stories::files() {
+        let file = corpus.join(&name);
+        if std::env::var_os("TERN_WRITE_CORPUS").is_some() {
+            fs::write(&file, &bytes).unwrap();
+        }
+        let seen = fs::read(&file).unwrap_or_default();
+        assert_eq!(seen, bytes, "{name} is not as told: TERN_WRITE_CORPUS=1 writes it");
+    }
+}

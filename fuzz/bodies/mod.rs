@@ -4,6 +4,7 @@
 //! To add a target: its file here, a line in [`TARGETS`], a file under `fuzz_targets/` with its
 //! `[[bin]]`, and a folder under `corpus/`.
 
+pub mod commands;
 pub mod mac_commands;
 pub mod mqtt_packet;
 pub mod phy_payload;
@@ -13,7 +14,8 @@ pub mod semtech_udp;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
+    ("commands", commands::run),
     ("mac_commands", mac_commands::run),
     ("mqtt_packet", mqtt_packet::run),
     ("phy_payload", phy_payload::run),
