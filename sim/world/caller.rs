@@ -89,7 +89,7 @@ pub(super) struct Shelf {
 
 impl Shelf {
     /// A shelf with some things on it; at least one.
-    pub fn new(sizes: Sizes) -> Self {
+    pub(super) fn new(sizes: Sizes) -> Self {
         let eui = |kind: u64, number: u8| (EUI | kind << 16 | u64::from(number)).to_be_bytes();
         let device = |number| Thing::Device(DevEui::from_be_bytes(eui(1, number)));
         let gateway = |number| Thing::Gateway(GatewayEui::from_be_bytes(eui(2, number)));
@@ -107,7 +107,7 @@ impl Shelf {
     /// Makes what must be there before anybody calls.
     ///
     /// * Errors: the first refusal.
-    pub async fn prepare(&self, door: &Door) -> Result<(), String> {
+    pub(super) async fn prepare(&self, door: &Door) -> Result<(), String> {
         let tenant_id = super::operator::TENANT.to_owned();
         let name = SHELF.to_owned();
         let application = Application { name, tenant_id, ..Application::default() };
@@ -181,7 +181,7 @@ impl<H: FnMut(HistoryEvent)> Caller<H> {
     /// * `pause`: between an answer and the next call, drawn each time.
     /// * `doors`: of all nodes, at least one; each call draws one.
     /// * `hear`: is handed the beginning and the end of each call, when it happens.
-    pub fn new(
+    pub(super) fn new(
         seed: Seed,
         number: u32,
         pause: Range<Duration>,
@@ -196,7 +196,7 @@ impl<H: FnMut(HistoryEvent)> Caller<H> {
     }
 
     /// Calls until `end`, in virtual time; what is under way then comes to its end.
-    pub async fn run(mut self, end: Duration) {
+    pub(super) async fn run(mut self, end: Duration) {
         loop {
             let draw = Draw::of(&mut self.dice, &self.pause);
             sleep_virtual(draw.pause).await;
