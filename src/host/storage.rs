@@ -123,6 +123,9 @@ impl Database {
     /// * Errors: [`StorageError::Full`] is passing, all others but `LogGap` are for good.
     pub fn commit(&self, batches: &[Batch]) -> Vec<Result<(), StorageError>> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        // First of all, so that the batches are judged by what the file holds: a transaction that
+        // was refused for want of room may have landed all the same.
+        let opened = self.ensure_open(&mut progress);
         let mut after = progress.position;
         let mut judged: Vec<_> = batches.iter().map(|batch| after.admit(batch)).collect();
         after.serial += 1;
@@ -130,7 +133,7 @@ impl Database {
             batches.iter().zip(&judged).filter(|(_, j)| j.is_ok()).map(|(b, _)| b).collect();
         let lazy = passing.iter().all(|batch| batch.is_lazy());
         let durably = !lazy || progress.wants_fsync(passing.iter().map(|b| b.bytes()).sum());
-        let outcome = self.write(&passing, durably, &mut progress, after);
+        let outcome = opened.and_then(|()| self.write(&passing, durably, &mut progress, after));
         if durably && outcome.is_ok() {
             progress.forget_lazy();
         } else {
@@ -168,12 +171,6 @@ impl Database {
         progress: &mut Progress,
         after: Position,
     ) -> Result<(), StorageError> {
-        if let Some(failure) = self.stopped.get() {
-            return Err(StorageError::Stopped { text: failure.to_string() });
-        }
-        if self.engine().is_none() {
-            self.reopen(progress).map_err(|error| self.latch(error))?;
-        }
         let lost = if progress.lazy_lost { &progress.lazy[..] } else { &[] };
         let all = lost.iter().chain(batches.iter().copied());
         let outcome = match &*self.engine() {
@@ -194,6 +191,17 @@ impl Database {
             },
             Err(error) => Err(self.latch(error)),
         }
+    }
+
+    /// Opens the engine if an earlier lack of room has closed it.
+    fn ensure_open(&self, progress: &mut Progress) -> Result<(), StorageError> {
+        if let Some(failure) = self.stopped.get() {
+            return Err(StorageError::Stopped { text: failure.to_string() });
+        }
+        if self.engine().is_none() {
+            self.reopen(progress).map_err(|error| self.latch(error))?;
+        }
+        Ok(())
     }
 
     /// Closes the engine and opens it again, which takes it back to its last fsync.

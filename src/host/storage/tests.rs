@@ -205,6 +205,27 @@ fn a_full_disk_refuses_at_every_write_and_passes() {
 }
 
 #[test]
+fn after_a_full_disk_the_log_goes_on_behind_what_the_file_holds() {
+    for site in 0.. {
+        let disk = TornDisk::default();
+        let database = Database::open(disk.clone()).unwrap();
+        database.commit_one(batch(0)).unwrap();
+        disk.arm(Fault::Full(site));
+        let outcome = database.commit_one(batch(1));
+        if disk.disarm() {
+            break;
+        }
+        disk.make_room();
+        // What a restarted log reads, and where it goes on.
+        database.commit_one(Batch::new()).unwrap();
+        let next = next_batch(&database);
+        assert!(outcome.is_err() || next == 2, "site {site}: acknowledged and gone");
+        assert_eq!(database.commit_one(batch(next)), Ok(()), "site {site}");
+        assert_eq!(next_batch(&database), next + 1, "site {site}");
+    }
+}
+
+#[test]
 fn many_batches_share_one_fsync_and_lazy_ones_need_none() {
     let disk = TornDisk::default();
     let database = Database::open(disk.clone()).unwrap();
