@@ -21,6 +21,8 @@ mod meadow;
 mod mote;
 mod operator;
 mod pending;
+#[cfg(test)]
+mod radio_tests;
 mod record;
 mod rest;
 mod strike;
