@@ -14,6 +14,8 @@ use crate::{Lines, Scenario, named};
 const DRIFT_PPM_MAX: u32 = 500_000;
 /// Longest pause of a process.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Latest copy of a frame: what the world remembers of hearings reaches back so far.
+const LATE_MAX: Duration = Duration::from_secs(120);
 /// Pinned seeds of one scenario.
 const SEEDS_MAX: usize = 100;
 /// Faults and links of one scenario.
@@ -93,6 +95,9 @@ fn moments(scenario: &Scenario) -> Result<(), String> {
     if scenario.duration.0.is_zero() {
         return Err("duration must not be zero".to_owned());
     }
+    if scenario.gateways.late_by.0.end > LATE_MAX {
+        return Err(format!("gateways.late_by must end at {LATE_MAX:?} or before"));
+    }
     let (workload, clients) = (&scenario.workload, &scenario.clients);
     let pauses = [
         ("workload.uplink_every", Some(&workload.uplink_every)),
@@ -140,6 +145,10 @@ fn check_fault(scenario: &Scenario, fault: &Fault) -> Result<(), String> {
     let long = fault.lasts.as_ref().is_some_and(|lasts| lasts.0.end > PAUSE_MAX);
     if fault.kind == FaultKind::Pause && long {
         return Err(format!("a pause lasts {PAUSE_MAX:?} at most"));
+    }
+    let late = fault.delay.as_ref().is_some_and(|delay| delay.0.end > LATE_MAX);
+    if fault.kind == FaultKind::LateCopies && late {
+        return Err(format!("a copy comes {LATE_MAX:?} late at most"));
     }
     if fault.aim.is_some() && fault.after.is_none() {
         return Err("`aim` without `after`: say which promise it waits for".to_owned());
@@ -242,6 +251,7 @@ mod tests {
             ("[nodes]\nregion = \"EU433\"\n", "nodes.region"),
             ("[[link]]\nfrom = \"n1\"\nto = \"gw2\"\n", "s.toml:3: there is no `gw2`"),
             ("[workload]\nuplink_every = \"0s..1s\"\n", "must not begin at zero"),
+            ("[gateways]\nlate_by = \"1s..3m\"\n", "late_by must end at 120s or before"),
             ("[workload]\nuplink_every = \"3s..1s\"\n", "s.toml:4: the range `3s..1s` ends"),
             ("[workload]\nuplink_every = 5\n", "s.toml:4: invalid type"),
             ("settle = \"fast\"\n", "s.toml:3: `fast` is not a duration"),
@@ -278,6 +288,10 @@ mod tests {
             ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\ntimes = 0", "`times` is 0"),
             ("kind = \"pause\"\nnode = \"n1\"\nat = \"1s\"\nlasts = \"61s\"", "60s at most"),
             ("kind = \"malformed\"\nat = \"1s\"\nper_s = 16001", "between 1 and 16000"),
+            (
+                "kind = \"late_copies\"\ngateway = \"gw1\"\nat = \"1s\"\ndelay = \"3m\"",
+                "120s late at",
+            ),
             ("kind = \"write_error\"\nnode = \"n1\"\nat = \"1s\"\nwrite = 0", "counts from 1"),
             ("kind = \"reboot\"\ndevice = \"dev2\"\nat = \"1s\"", "no `dev2` in this scenario"),
             ("kind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\naim = \"1ms\"", "`aim` without"),

@@ -144,7 +144,7 @@ pub struct Fault {
     pub ppm: Option<i32>,
     /// Which share of the occasions it strikes.
     pub share: Option<Share>,
-    /// How late something comes.
+    /// How late something comes, drawn each time (a copy 2 minutes at most).
     pub delay: Option<SpanRange>,
     /// Added to the latency of each packet.
     pub latency: Option<SpanRange>,

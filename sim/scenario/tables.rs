@@ -124,7 +124,7 @@ pub struct Gateways {
     pub twins: u32,
     /// Share of the heard frames that a gateway forwards a second time, late.
     pub late_share: Share,
-    /// How late.
+    /// How late (2 minutes at most).
     pub late_by: SpanRange,
     /// Share of TX_ACK that get lost.
     pub tx_ack_lost: Share,

@@ -12,6 +12,8 @@ use super::witness::Carried;
 pub(super) struct Flying {
     pub(super) frame: OnAir,
     pub(super) carried: Arc<Carried>,
+    /// That in words, for all the gateways that hear it.
+    pub(super) told: String,
     /// Place of the device that sends it.
     pub(super) sender: usize,
     /// Another one overlaps it, or its sender stopped: nobody can read it.
@@ -41,8 +43,9 @@ impl Air {
         }
         self.number += 1;
         let key = (frame.ends_at(), self.number);
+        let told = carried.told();
         let carried = Arc::new(carried);
-        self.flying.insert(key, Flying { frame, carried, sender, broken });
+        self.flying.insert(key, Flying { frame, carried, told, sender, broken });
     }
 
     /// The sender has stopped in the middle of what it says.

@@ -181,7 +181,7 @@ impl Gate {
     /// The end of a device's frame: it hears it unless the dice say no, the frame is broken, or it
     /// sends or has no power. Always as many draws.
     pub(super) fn hear(&mut self, now: Instant, flying: &Flying, chance: f64, record: &Record) {
-        let Flying { frame, carried, broken, .. } = flying;
+        let Flying { frame, carried, told, broken, .. } = flying;
         let heard = self.ears.chance(chance);
         let signal = draw_signal(&mut self.ears);
         let twice = self.backhaul.chance(self.trouble.late_share);
@@ -191,9 +191,10 @@ impl Gate {
         }
         let tmst = self.forwarder.counter(frame.ends_at());
         let live = self.is_live(now);
-        record.heard(&self.name, self.address(), carried, tmst, live);
+        record.heard((&self.name, told), self.address(), carried, tmst, live);
         self.forwarder.handle_frame(now, frame, signal);
         if twice {
+            record.note(&self.name, &format!("forwards {told} again in {late_by:?}"));
             self.forwarder.forward_again(frame, signal, now + late_by);
         }
     }

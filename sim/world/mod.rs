@@ -27,6 +27,8 @@ mod meadow;
 mod mote;
 mod operator;
 mod painter;
+#[cfg(test)]
+mod radio_tests;
 mod record;
 mod report;
 mod rest;

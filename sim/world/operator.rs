@@ -35,7 +35,7 @@ const PROFILE: &str = "class A";
 /// The profile of personalised devices.
 const PROFILE_ABP: &str = "class A, personalised";
 /// Devices that are registered at a time.
-const REGISTERS_AT_ONCE: usize = 32;
+const REGISTERS_AT_ONCE: usize = 128;
 /// How long the operator waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows on one page of the event log.

@@ -319,21 +319,26 @@ impl Record {
 
     /// The gateway at address `by` has heard a frame to its end, at `tmst` on its counter.
     ///
+    /// * `told`: what the frame is, in words.
     /// * `live`: as [`Fact::Heard`] says.
-    pub fn heard(&self, lane: &str, by: IpAddr, carried: &Arc<Carried>, tmst: u32, live: bool) {
+    pub fn heard(
+        &self,
+        (lane, told): (&str, &str),
+        by: IpAddr,
+        carried: &Arc<Carried>,
+        tmst: u32,
+        live: bool,
+    ) {
         let (at, mut inner) = (virtual_now(), held(&self.0));
         let Some(gateway) = inner.witness.gateway_at(by) else { return };
         inner.witness.heard(at, by, tmst, carried);
-        let (device, reading, wants_answer, what) = match carried.as_ref() {
-            Carried::Join { dev_eui, dev_nonce } => {
-                (*dev_eui, None, true, format!("join {}", dev_nonce.0))
-            }
+        inner.note(at, lane, &format!("hears {told} at {tmst}"));
+        let (device, reading, wants_answer) = match carried.as_ref() {
+            Carried::Join { dev_eui, .. } => (*dev_eui, None, true),
             Carried::Data { reading, confirmed } => {
-                let what = format!("up {}", reading.f_cnt);
-                (reading.device, Some(reading.clone()), *confirmed, what)
+                (reading.device, Some(reading.clone()), *confirmed)
             }
         };
-        inner.note(at, lane, &format!("hears {what} of {device} at {tmst}"));
         let fact = Fact::Heard { gateway, tmst, device, reading, wants_answer, live };
         inner.fact(at, fact);
     }

@@ -30,6 +30,8 @@ const WINDOW_MAX_S: u32 = 16;
 /// How long a hearing is remembered. It may be forwarded two minutes late to a node that stands
 /// still for another one; the counter that names it comes round after 71.
 const KEPT: Duration = Duration::from_secs(5 * 60);
+/// Hearings remembered at most, for very large runs: a minute of 100 gateways and 10,000 devices.
+const HEARINGS_MAX: usize = 1 << 20;
 
 /// What a device was made with.
 #[derive(Clone, Debug)]
@@ -95,12 +97,25 @@ struct Session {
 pub struct Witness {
     roots: BTreeMap<DevEui, Root>,
     gateways: BTreeMap<IpAddr, GatewayEui>,
-    heard: BTreeMap<(GatewayEui, u32), Vec<Hearing>>,
+    /// By gateway, count and order.
+    heard: BTreeMap<(GatewayEui, u32, u64), Hearing>,
     /// The keys of `heard`, oldest first.
-    ages: VecDeque<(Duration, GatewayEui, u32)>,
+    ages: VecDeque<(GatewayEui, u32, u64)>,
+    /// Hearings so far.
+    hearings: u64,
     sessions: BTreeMap<DevAddr, Vec<Session>>,
     /// Keys of sessions that nobody has asked for yet.
     new_keys: Vec<Key>,
+}
+
+impl Carried {
+    /// Who sent it, and in words what it is.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Join { dev_eui, dev_nonce } => format!("join {} of {dev_eui}", dev_nonce.0),
+            Self::Data { reading, .. } => format!("up {} of {}", reading.f_cnt, reading.device),
+        }
+    }
 }
 
 /// A fact and the line that tells it.
@@ -146,21 +161,18 @@ impl Witness {
 
     /// The gateway at an address has heard a frame to its end.
     pub fn heard(&mut self, at: Duration, by: IpAddr, tmst: u32, carried: &Arc<Carried>) {
-        while let Some((since, gateway, tmst)) = self.ages.front().copied()
-            && since + KEPT < at
+        let old = |hearing: &Hearing| hearing.at + KEPT < at;
+        while let Some(key) = self.ages.front()
+            && (self.ages.len() >= HEARINGS_MAX || self.heard.get(key).is_none_or(old))
         {
+            self.heard.remove(key);
             self.ages.pop_front();
-            if let Some(hearings) = self.heard.get_mut(&(gateway, tmst)) {
-                hearings.retain(|hearing| hearing.at + KEPT >= at);
-                if hearings.is_empty() {
-                    self.heard.remove(&(gateway, tmst));
-                }
-            }
         }
         let Some(gateway) = self.gateway_at(by) else { return };
-        let hearing = Hearing { by, at, carried: Arc::clone(carried) };
-        self.heard.entry((gateway, tmst)).or_default().push(hearing);
-        self.ages.push_back((at, gateway, tmst));
+        self.hearings += 1;
+        let key = (gateway, tmst, self.hearings);
+        self.heard.insert(key, Hearing { by, at, carried: Arc::clone(carried) });
+        self.ages.push_back(key);
     }
 
     /// Reads a datagram for the gateway at an address.
@@ -202,9 +214,9 @@ impl Witness {
     /// What was heard at the start of the window that `tmst` opens, likeliest first.
     fn asked(&self, gateway: GatewayEui, to: IpAddr, tmst: u32) -> Vec<Arc<Carried>> {
         let begin = |seconds: u32| tmst.wrapping_sub(seconds * 1_000_000);
+        let at = |tmst: u32| self.heard.range((gateway, tmst, 0)..=(gateway, tmst, u64::MAX));
         let mut hearings: Vec<&Hearing> = (1..=WINDOW_MAX_S)
-            .filter_map(|seconds| self.heard.get(&(gateway, begin(seconds))))
-            .flatten()
+            .flat_map(|seconds| at(begin(seconds)).map(|(_, hearing)| hearing))
             .collect();
         hearings.sort_by_key(|hearing| (hearing.by != to, Reverse(hearing.at)));
         hearings.into_iter().map(|hearing| Arc::clone(&hearing.carried)).collect()
