@@ -21,8 +21,8 @@ pub use crate::semtech_radio::PHY_PAYLOAD_LEN_MAX;
 pub use crate::semtech_rxpk::{Rxpk, RxpkError};
 pub use crate::semtech_seen::{Path, SeenGateway};
 pub use crate::semtech_server::{
-    GatewaySettings, Output, PATH_AGE_MAX, REGISTERED_MAX, Refusal, SendError, Server,
-    Tally, UNREGISTERED_MAX,
+    GatewaySettings, Output, PATH_AGE_MAX, REGISTERED_MAX, Refusal, SendError, Server, Tally,
+    UNREGISTERED_MAX,
 };
 pub use crate::semtech_stat::Stat;
 pub use crate::semtech_txack::TxReply;

@@ -445,8 +445,8 @@ fn every_datagram_is_counted_once() {
     take(&mut server, &encode_pull_data(head(1, 1)));
     take(&mut server, &push(1, 2, 9));
     take(&mut server, &push(2, 3, 9));
-    let (_, pull_resp) = server
-        .send(at(1), &downlink(7, 14, in_one_second(9)), GatewaySettings::default()).unwrap();
+    let (_, pull_resp) =
+        server.send(at(1), &downlink(7, 14, in_one_second(9)), GatewaySettings::default()).unwrap();
     let Ok(Downward::PullResp { token, .. }) = parse_downward(&pull_resp) else { panic!() };
     let ack = TxReply { status: TxStatus::Ok, power_used_dbm: None }.encode(head(1, token));
     take(&mut server, &ack);
@@ -456,7 +456,6 @@ fn every_datagram_is_counted_once() {
     take(&mut server, &broken);
     take(&mut server, b"\x02");
     take(&mut server, &[&ack[..], b"x"].concat());
-    let wanted =
-        Tally { push_data: 2, pull_data: 1, tx_ack: 1, tx_ack_unknown: 1, unreadable: 3 };
+    let wanted = Tally { push_data: 2, pull_data: 1, tx_ack: 1, tx_ack_unknown: 1, unreadable: 3 };
     assert_eq!(server.tally(), wanted);
 }

@@ -95,8 +95,7 @@ mod tests {
         let piece: Bytes = pieces.next_piece().unwrap().into();
         assert_eq!(pieces.next_piece(), None, "an empty state is one piece");
         let meta = SnapshotMeta { last_log_id: Some(log_id(0)), ..SnapshotMeta::default() };
-        let snapshot =
-            SnapshotRecord { generation: 3, chunks: 1, bytes: piece.len() as u64, meta };
+        let snapshot = SnapshotRecord { generation: 3, chunks: 1, bytes: piece.len() as u64, meta };
         let batch = Batch::new()
             .with(Op::PutLog { after: None, index: 0, record: record(0, EntryPayload::Blank) })
             .with(Op::PutLog { after: Some(0), index: 1, record: normal })
