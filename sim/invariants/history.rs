@@ -27,6 +27,7 @@ pub(super) fn gateway(number: u8) -> GatewayEui {
 pub(super) const SETTING: Setting = Setting {
     region: &lorawan::EU868,
     nonces_rise: false,
+    resets: false,
     rough: false,
     doubtful: false,
     calm: Duration::from_secs(5),
@@ -35,11 +36,8 @@ pub(super) const SETTING: Setting = Setting {
 pub(super) const ADDRESS: DevAddr = DevAddr::from_u32(0x0100_0001);
 
 /// SF7 on 125 kHz.
-pub(super) const SF7: Modulation = Modulation::Lora {
-    spreading_factor: 7,
-    bandwidth_hz: 125_000,
-    code_rate: CodeRate::Cr45,
-};
+pub(super) const SF7: Modulation =
+    Modulation::Lora { spreading_factor: 7, bandwidth_hz: 125_000, code_rate: CodeRate::Cr45 };
 
 pub(super) fn reading(f_cnt: u32, payload: &'static str) -> Reading {
     Reading {

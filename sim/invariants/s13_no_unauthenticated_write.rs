@@ -145,7 +145,8 @@ mod tests {
                 [logged(1, [put_gateway(1)]), uplink_sent(3, "21.5"), logged(2, [proposed])];
             assert_eq!(judge(&mut NoUnauthenticatedWrite::default(), history).len(), 1);
         }
-        let history = [logged(1, [put_gateway(1)]), join_request(7), logged(2, [accept_join(8, 1)])];
+        let history =
+            [logged(1, [put_gateway(1)]), join_request(7), logged(2, [accept_join(8, 1)])];
         assert_eq!(judge(&mut NoUnauthenticatedWrite::default(), history).len(), 1);
     }
 

@@ -83,12 +83,7 @@ impl OutsidePlan {
     }
 
     /// Why a transmission is in no window of an uplink.
-    fn no_window(
-        &self,
-        region: &Region,
-        how: &Transmission,
-        delay1: Duration,
-    ) -> Option<String> {
+    fn no_window(&self, region: &Region, how: &Transmission, delay1: Duration) -> Option<String> {
         let Some(tmst) = how.tmst else {
             return Some(format!("class A has no downlink at once: {how:?}"));
         };
@@ -285,12 +280,8 @@ mod tests {
     #[test]
     fn both_windows_of_an_uplink_pass() {
         let second = Transmission { token: 2, ..rx2() };
-        let history = [
-            handed(rx1()),
-            decided(1, TxStatus::Ok),
-            handed(second),
-            decided(2, TxStatus::Ok),
-        ];
+        let history =
+            [handed(rx1()), decided(1, TxStatus::Ok), handed(second), decided(2, TxStatus::Ok)];
         assert_eq!(found(history), 0);
     }
 

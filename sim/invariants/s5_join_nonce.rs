@@ -37,8 +37,9 @@ impl JoinNonceRises {
         }
         let last = accepts.last;
         accepts.last = last.max(nonce);
-        (nonce <= last)
-            .then(|| format!("a join-accept for {device} with JoinNonce {} after {}", nonce.0, last.0))
+        (nonce <= last).then(|| {
+            format!("a join-accept for {device} with JoinNonce {} after {}", nonce.0, last.0)
+        })
     }
 }
 

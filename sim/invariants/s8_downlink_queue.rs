@@ -74,8 +74,8 @@ impl DownlinkQueue {
             return None;
         }
         let latest = self.latest.entry(device).or_default();
-        let overtaken = first
-            && item.ended.is_some_and(|(at, answer)| answer == Answer::Done && at < *latest);
+        let overtaken =
+            first && item.ended.is_some_and(|(at, answer)| answer == Answer::Done && at < *latest);
         *latest = (*latest).max(item.since);
         let what = format!("{payload:02x?} for {device}, sent as {number:?},");
         if item.numbers.len() > TRIES_MAX {
@@ -124,9 +124,9 @@ impl Invariant for DownlinkQueue {
             Fact::Cancelled { device, payload, answer: Answer::Done } => {
                 self.cancelled(*device, payload)
             }
-            Fact::DownlinkHanded { device, dev_addr, f_cnt, payload: Some((_, payload)), .. } => {
-                self.sent(*device, payload, (*dev_addr, *f_cnt))
-            }
+            Fact::DownlinkHanded {
+                device, dev_addr, f_cnt, payload: Some((_, payload)), ..
+            } => self.sent(*device, payload, (*dev_addr, *f_cnt)),
             Fact::Arrived { device, payload } => self.arrived(*device, payload),
             Fact::Rebooted { device, memory_lost: true } => {
                 self.forgotten(*device);

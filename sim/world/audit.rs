@@ -98,7 +98,10 @@ fn compare_rows(remains: &Remains, replayed: &[EventRow]) -> Option<String> {
     });
     if let Some(row) = other {
         let there = if remains.rows.contains_key(&row.sequence) { "another" } else { "no" };
-        return Some(format!("event row {}: {there} row on the disk, wanted {row:?}", row.sequence));
+        return Some(format!(
+            "event row {}: {there} row on the disk, wanted {row:?}",
+            row.sequence
+        ));
     }
     let (stored, wanted) = (remains.rows.len(), replayed.len());
     (stored != wanted).then(|| format!("{stored} event rows on the disk, the log makes {wanted}"))
