@@ -127,6 +127,8 @@ pub struct Setting {
     pub region: &'static Region,
     /// The devices' DevNonces rise (from LoRaWAN 1.0.4 on).
     pub nonces_rise: bool,
+    /// Devices' counters may start anew without a join (`skipFCntCheck`).
+    pub resets: bool,
     /// Also without a fault datagrams get lost, garbled or late, or gateways refuse or are doubled.
     pub rough: bool,
     /// Also without a fault bits are turned on the way, or gateways share a name.

@@ -27,6 +27,7 @@ pub(super) fn gateway(number: u8) -> GatewayEui {
 pub(super) const SETTING: Setting = Setting {
     region: &lorawan::EU868,
     nonces_rise: false,
+    resets: false,
     rough: false,
     doubtful: false,
     calm: Duration::from_secs(5),

@@ -9,6 +9,7 @@ mod s12_permitted;
 mod s13_no_unauthenticated_write;
 mod s14_secrets;
 mod s1_keystream;
+mod s20_one_radio;
 mod s20_outside_plan;
 mod s21_bounded;
 mod s3_downlink_order;
@@ -32,6 +33,7 @@ pub use s8_downlink_queue::DownlinkQueue;
 pub use s12_permitted::Permitted;
 pub use s13_no_unauthenticated_write::NoUnauthenticatedWrite;
 pub use s14_secrets::Secrets;
+pub use s20_one_radio::OneRadio;
 pub use s20_outside_plan::OutsidePlan;
 pub use s21_bounded::Bounded;
 pub use v5_windows::Windows;
@@ -82,6 +84,7 @@ pub fn all() -> Vec<Box<dyn Invariant + Send>> {
         Box::new(Permitted::default()),
         Box::new(NoUnauthenticatedWrite::default()),
         Box::new(OutsidePlan::default()),
+        Box::new(OneRadio::default()),
         Box::new(Windows::default()),
     ]
 }

@@ -4,8 +4,9 @@
 //!
 //! Source: requirements, part G, S6. A log position keeps its content, also over a restart. The
 //! workload never says the same twice, so that a reading accepted at two positions was accepted
-//! twice whatever epoch the server gave it; a counter may come again in a session only when its
-//! device has lost its memory (ABP). A cluster founded anew on an empty disk begins anew.
+//! twice whatever epoch the server gave it. Only where counters may start anew (`skipFCntCheck`) a
+//! reading that comes late begins an epoch of its own, as whoever set that was told. A cluster
+//! founded anew on an empty disk begins anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,12 +18,11 @@ use crate::oracle::{Event, Fact, Reading, Seen};
 /// Watches S6.
 #[derive(Debug, Default)]
 pub struct AcceptOnce {
-    /// What was sent, and how often its device had lost its memory by then.
-    sent: BTreeMap<Reading, u32>,
-    memories_lost: BTreeMap<DevEui, u32>,
-    /// Where each counter of each session was accepted: device, address and epoch, how often the
-    /// device had lost its memory when it sent it, counter.
-    accepted: BTreeMap<(DevEui, DevAddr, u64, u32, u32), u64>,
+    sent: BTreeSet<Reading>,
+    /// Counters may start anew without a join.
+    resets: bool,
+    /// Where each counter of each session was accepted: device, address and epoch, counter.
+    accepted: BTreeMap<(DevEui, DevAddr, u64, u32), u64>,
     /// Where each reading was accepted.
     readings: BTreeMap<Reading, u64>,
     /// What each log position holds.
@@ -32,7 +32,7 @@ pub struct AcceptOnce {
 
 impl AcceptOnce {
     fn genuine(&mut self, event: &Event) -> Option<String> {
-        if !self.sent.contains_key(&event.reading) {
+        if !self.sent.contains(&event.reading) {
             return Some(format!("phantom: no device sent {event:?}"));
         }
         let known = self.contents.entry(event.id.clone()).or_insert_with(|| event.reading.clone());
@@ -48,11 +48,10 @@ impl AcceptOnce {
         }
         let reading = &event.reading;
         let first = *self.readings.entry(reading.clone()).or_insert(index);
-        if first != index {
+        if first != index && !self.resets {
             return Some(format!("{reading:?} accepted at {first} and again at {index}"));
         }
-        let lives = self.sent.get(reading).copied().unwrap_or(0);
-        let counter = (reading.device, reading.dev_addr, session_epoch, lives, reading.f_cnt);
+        let counter = (reading.device, reading.dev_addr, session_epoch, reading.f_cnt);
         let first = *self.accepted.entry(counter).or_insert(index);
         (first != index).then(|| format!("{counter:?} accepted at {first} and again at {index}"))
     }
@@ -80,12 +79,9 @@ impl Invariant for AcceptOnce {
         #[expect(clippy::wildcard_enum_match_arm, reason = "six facts concern it")]
         match &seen.fact {
             Fact::UplinkSent { reading, .. } => {
-                let lives = self.memories_lost.get(&reading.device).copied().unwrap_or(0);
-                self.sent.entry(reading.clone()).or_insert(lives);
+                self.sent.insert(reading.clone());
             }
-            Fact::Rebooted { device, memory_lost: true } => {
-                *self.memories_lost.entry(*device).or_default() += 1;
-            }
+            Fact::Begins(setting) => self.resets = setting.resets,
             Fact::DiskLost { wiped: true, .. } => self.begin_anew(),
             Fact::Accepted { index, session_epoch, event } => {
                 wrong.extend(self.genuine(event));
@@ -104,8 +100,9 @@ impl Invariant for AcceptOnce {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::{device, disk_lost, event, judge, reading, uplink_sent as sent};
+    use super::super::history::{SETTING, disk_lost, event, judge, reading, uplink_sent as sent};
     use super::*;
+    use crate::oracle::Setting;
 
     fn accepted(index: u64, event: Event) -> Fact {
         Fact::Accepted { index, session_epoch: 1, event }
@@ -140,27 +137,15 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_comes_again_when_its_device_has_lost_its_memory_and_not_otherwise() {
-        let history = |memory_lost: bool| {
-            [
-                sent(1, "21.5"),
-                accepted(7, event("a", reading(1, "21.5"))),
-                Fact::Rebooted { device: device(1), memory_lost },
-                sent(1, "22.5"),
-                accepted(8, event("b", reading(1, "22.5"))),
-            ]
-        };
-        assert!(judge(&mut AcceptOnce::default(), history(true)).is_empty());
-        assert_eq!(judge(&mut AcceptOnce::default(), history(false)).len(), 1);
-    }
-
-    #[test]
     fn a_reading_accepted_in_two_epochs_is_caught_unless_the_cluster_is_another() {
         let again =
             Fact::Accepted { index: 8, session_epoch: 2, event: event("b", reading(1, "21.5")) };
         let first = accepted(7, event("a", reading(1, "21.5")));
         let twice = [sent(1, "21.5"), first.clone(), again.clone()];
         assert_eq!(judge(&mut AcceptOnce::default(), twice).len(), 1);
+        let may_reset = Fact::Begins(Setting { resets: true, ..SETTING });
+        let late = [may_reset, sent(1, "21.5"), first.clone(), again.clone()];
+        assert!(judge(&mut AcceptOnce::default(), late).is_empty());
         let anew = [sent(1, "21.5"), first, disk_lost(true), again];
         assert!(judge(&mut AcceptOnce::default(), anew).is_empty());
     }

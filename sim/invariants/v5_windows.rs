@@ -4,7 +4,8 @@
 //!
 //! Source: requirements, part G, V5: no fault in the last 5 s, no miss. Nothing is wrong when no
 //! fault is in force or has ended within `bounds.calm`, the node has been running for as long, and
-//! its disk keeps up ([`Fact::Stalled`]). Each frame is decided when its windows have passed.
+//! its disk keeps up ([`Fact::Stalled`]). What a fault has laid in wait on a disk counts as wrong
+//! for [`LIES_IN_WAIT`]. Each frame is decided when its windows have passed.
 //!
 //! * A gateway that says TOO_LATE or TOO_EARLY was given a wrong moment: a miss, even if another
 //!   window was met.
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, TxStatus};
+use scenario::FaultKind;
 use store::Command;
 
 use super::{Invariant, Violation, violation};
@@ -26,6 +28,9 @@ use crate::oracle::{Fact, Reading, Seen, Transmission};
 
 /// From the end of an uplink to its last window: RX2 of data, and of a join.
 const LAST_WINDOW: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
+/// A write that will find no space, an fsync that will fail, bits that have turned: how long it takes
+/// until the node meets them, and has dealt with them.
+const LIES_IN_WAIT: Duration = Duration::from_secs(45);
 /// A frame is decided so long after its last window: a fault that is told late still counts.
 const SETTLES_AFTER: Duration = Duration::from_secs(5);
 
@@ -283,6 +288,13 @@ impl Invariant for Windows {
             Fact::Decided { gateway, token, status } => self.decided(*gateway, *token, *status),
             Fact::Fault { kind, target, begins } => {
                 self.fault(at, format!("{kind} {target}"), *begins);
+                if let FaultKind::WriteError
+                | FaultKind::FsyncError
+                | FaultKind::MisdirectedWrite
+                | FaultKind::BitRot = kind
+                {
+                    self.disturb(at, at + LIES_IN_WAIT);
+                }
             }
             Fact::Stalled { until, .. } => {
                 let open = self.frames.iter_mut().filter(|frame| frame.until >= at);
@@ -312,8 +324,6 @@ impl Invariant for Windows {
 
 #[cfg(test)]
 mod tests {
-    use scenario::FaultKind;
-
     use super::super::history::{
         SETTING, accept_uplink, acknowledgement, device, gateway, join_accept, join_request,
         logged, reading, transmission, uplink_sent,
@@ -399,6 +409,10 @@ mod tests {
             history.sort_by_key(|(at, _)| *at);
             assert_eq!(found(SETTING, &history).len(), misses, "fault at {begins}");
         }
+        let lies_in_wait =
+            Fact::Fault { kind: FaultKind::WriteError, target: "n1".to_owned(), begins: false };
+        let waiting = [vec![(1_000, lies_in_wait)], unanswered()].concat();
+        assert!(found(SETTING, &waiting).is_empty());
         let mut in_force = unanswered();
         in_force.insert(0, (1_000, fault(true)));
         assert!(found(SETTING, &in_force).is_empty());

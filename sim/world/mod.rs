@@ -185,6 +185,7 @@ fn setting(scenario: &Scenario) -> Setting {
     Setting {
         region: kit::region(scenario),
         nonces_rise: scenario.devices.version == scenario::DeviceVersion::V1_0_4,
+        resets: scenario.devices.skip_fcnt_check,
         rough,
         doubtful,
         calm: scenario.bounds.calm.0,

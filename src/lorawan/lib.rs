@@ -2,6 +2,7 @@
 //! regional parameters, and the values [`Uplink`], [`Downlink`] and [`TxAck`] that stand between
 //! gateway dialects and the network server. Knows no socket, clock, dice or state.
 
+mod airtime;
 mod channel_mask;
 mod command;
 mod command_down;
@@ -31,6 +32,7 @@ mod region_tests;
 #[cfg(test)]
 mod roundtrip;
 
+pub use airtime::airtime;
 pub use channel_mask::{
     CHANNEL_COUNT_MAX, ChannelMask, ChannelTextError, ReservedChMaskCntl, parse_channels,
 };

@@ -93,6 +93,7 @@ const fn of_not_sent(reason: NotSent) -> Option<&'static str> {
             Some("the gateway must send PULL_DATA to this server's port")
         }
         NotSent::TooLate => Some("the way to the gateway is too slow: look at its network"),
+        NotSent::Busy => Some("more gateways, or faster data rates, leave more air for answers"),
         NotSent::NoNumber => Some("let the device join anew"),
         NotSent::NoKey => Some("this node lacks the key file of the data folder"),
         NotSent::Refused | NotSent::NoWindow | NotSent::TooLarge => None,

@@ -12,13 +12,16 @@ use super::effect::{CounterKind, CursorWrite, Effect, LogLevel, NotSent, What};
 use super::error::LogCode;
 use super::flow::{Body, DataBody, Flow, Heard, Link, Stage};
 use super::memory::Repeat;
-use super::transmit::{Numbered, Transmission, latest, no_path, reachable};
+use super::transmit::{Numbered, Transmission, latest, no_path, reachable, window_slot};
 use super::views::{Devices, SessionView};
 use crate::transition::{Plan, plan};
-use crate::{HandedOut, PlanDownlink, PlanReply, RequestId};
+use crate::{HandedOut, PlanDownlink, PlanReply, Reception, RequestId};
 
 /// Longest run of MAC answers in a downlink: one LinkCheckAns and one DeviceTimeAns are far below.
 const ANSWERS_LEN_MAX: usize = lorawan::F_OPTS_LEN_MAX;
+
+/// A data frame that says nothing: header, address, counter and MIC.
+const EMPTY_FRAME_LEN: usize = 12;
 
 /// An uplink to be answered, looked at once.
 struct Question<'a> {
@@ -312,13 +315,22 @@ impl Mac {
         flow: &Flow,
         question: &Question<'_>,
     ) -> Option<NotSent> {
-        if reachable(devices, &flow.heard).is_empty() {
+        let gateways = reachable(devices, &flow.heard);
+        if gateways.is_empty() {
             return Some(no_path(devices, &flow.heard));
         }
         if question.windows.is_empty() {
             return Some(NotSent::NoWindow);
         }
-        (now.instant > question.latest).then_some(NotSent::TooLate)
+        if now.instant > question.latest {
+            return Some(NotSent::TooLate);
+        }
+        let free = gateways.iter().any(|heard| {
+            let Reception { gateway, tmst, .. } = heard.reception;
+            let slot = |window| window_slot(tmst, window, EMPTY_FRAME_LEN);
+            question.windows.iter().any(|one| self.calendar.is_free(gateway, slot(one), &[]))
+        });
+        (!free).then_some(NotSent::Busy)
     }
 }
 

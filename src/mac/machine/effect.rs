@@ -179,6 +179,9 @@ pub enum NotSent {
     /// Every gateway and window was tried.
     #[error("no gateway would send it")]
     Refused,
+    /// Every gateway is sending something else in both windows.
+    #[error("every gateway is sending something else then")]
+    Busy,
     /// The region's table has no window for this uplink.
     #[error("the region has no window for this uplink")]
     NoWindow,
@@ -208,6 +211,7 @@ impl What {
             Self::NotSent(NotSent::NoGatewayPath { .. }) => "no_gateway_path",
             Self::NotSent(NotSent::TooLate) => "too_late",
             Self::NotSent(NotSent::Refused) => "refused",
+            Self::NotSent(NotSent::Busy) => "busy",
             Self::NotSent(NotSent::NoWindow) => "no_window",
             Self::NotSent(NotSent::TooLarge) => "too_large",
             Self::NotSent(NotSent::NoNumber) => "no_number",

@@ -10,6 +10,7 @@
 //! [`Mac::poll_effect`]. Mutate once, drain the effects, then mutate again. Source: DESIGN 4 and 5.
 
 mod answer;
+mod calendar;
 mod dev_addr;
 mod downlink;
 mod effect;
@@ -38,6 +39,7 @@ pub use error::{LogCode, UplinkError};
 pub use views::{Devices, GatewayView, JoinView, SessionView};
 
 use crate::{NodeId, RequestId};
+use calendar::Calendar;
 use flow::{Body, Flow, Flows, Link, Stage};
 use memory::{AnswerMemory, Cursors, LogLimit, Records, Refusals};
 
@@ -89,6 +91,7 @@ pub struct Mac {
     refusals: Refusals,
     records: Records,
     log_limit: LogLimit,
+    calendar: Calendar,
     next_downlink_id: u32,
     next_token: u64,
     effects: VecDeque<Effect>,
@@ -112,6 +115,7 @@ impl Mac {
             refusals: Refusals::default(),
             records: Records::default(),
             log_limit: LogLimit::default(),
+            calendar: Calendar::default(),
             next_downlink_id: rng.next_u32(),
             next_token: 0,
             rng,

@@ -9,6 +9,7 @@ use lorawan::{DevAddr, DevEui, Downlink, DownlinkTiming, GatewayEui, TxAck, TxSt
 use sabotage::Bug;
 
 use super::Mac;
+use super::calendar::Slot;
 use super::downlink::Window;
 use super::effect::{Effect, LogLevel, NotSent, What};
 use super::error::LogCode;
@@ -21,6 +22,9 @@ use crate::{RecordTxAck, SessionEpoch};
 const TX_ACK_TIMEOUT: Duration = Duration::from_millis(300);
 /// A repetition of a frame within this time of its acceptance is a copy, later a retransmission.
 pub(super) const COPY_WINDOW: Duration = Duration::from_secs(1);
+/// After its moment a frame has left the gateway within this time and its air-time: what the way
+/// there was thought to take ([`super::MacConfig::gateway_delay`]), and some.
+const OVER_AFTER: Duration = Duration::from_secs(1);
 /// Gateways tried for one downlink.
 const GATEWAYS_TRIED_MAX: usize = 4;
 
@@ -81,6 +85,13 @@ pub(super) fn reachable<'a>(devices: &impl Devices, heard: &'a [Heard]) -> Vec<&
     gateways
 }
 
+/// When a gateway would send a frame of `len` bytes in a window of the uplink that ended at `tmst`.
+pub(super) fn window_slot(tmst: u32, window: &Window, len: usize) -> Slot {
+    let delay = u32::try_from(window.delay.as_micros()).unwrap_or(u32::MAX);
+    let len = u8::try_from(len).unwrap_or(u8::MAX);
+    Slot::new(tmst.wrapping_add(delay), lorawan::airtime(window.modulation, len, false))
+}
+
 /// Says how long the best gateway has been out of reach.
 pub(super) fn no_path(devices: &impl Devices, heard: &[Heard]) -> NotSent {
     let best = heard.first().and_then(|heard| devices.pull_age(heard.reception.gateway));
@@ -138,6 +149,9 @@ impl Mac {
         let Some((id, mut flow)) = self.flows.take(link) else { return };
         let stage = core::mem::replace(&mut flow.stage, Stage::Done);
         if let Stage::Sending { mut transmission } = stage {
+            if ack.status != TxStatus::Ok {
+                self.calendar.cancel(ack.gateway, ack.downlink_id);
+            }
             let is_last = transmission.sent.last().is_some_and(|(id, _)| *id == ack.downlink_id);
             let sent = transmission.sent.iter().find(|(id, _)| *id == ack.downlink_id).copied();
             match sent {
@@ -181,14 +195,22 @@ impl Mac {
         flow: &mut Flow,
         mut transmission: Box<Transmission>,
     ) {
-        let mut missed = None;
+        let (mut missed, mut busy) = (None, None);
+        let own: Vec<u32> = transmission.sent.iter().map(|(id, _)| *id).collect();
         while let Some(next) = transmission.tries.pop_front() {
             if now.instant > next.latest && !sabotage::planted(Bug::LateWindow) {
                 missed = Some(next);
                 continue;
             }
+            let slot = next.slot(transmission.bytes.len());
+            if !self.calendar.is_free(next.gateway, slot, &own) {
+                busy = Some(next);
+                continue;
+            }
             let downlink_id = self.next_downlink_id;
             self.next_downlink_id = downlink_id.wrapping_add(1);
+            let over = next.latest + OVER_AFTER + Duration::from_micros(slot.airtime_us.into());
+            self.calendar.book(now.instant, over, next.gateway, downlink_id, slot);
             self.effects.push_back(Effect::Send(next.downlink(downlink_id, &transmission)));
             flow.links.push(Link::Downlink(next.gateway, downlink_id));
             transmission.sent.push((downlink_id, next));
@@ -197,9 +219,10 @@ impl Mac {
             return;
         }
         let dev_eui = flow.key.dev_eui();
-        let (why, status, last) = match (transmission.sent.last().copied(), missed) {
+        let (why, status, last) = match (transmission.sent.last().copied(), busy) {
             (Some(sent), _) => (NotSent::Refused, transmission.status, Some(sent)),
-            (None, missed) => (NotSent::TooLate, Some(TxStatus::TooLate), missed.map(|m| (0, m))),
+            (None, Some(busy)) => (NotSent::Busy, Some(TxStatus::CollisionPacket), Some((0, busy))),
+            (None, None) => (NotSent::TooLate, Some(TxStatus::TooLate), missed.map(|m| (0, m))),
         };
         let has_item = transmission.numbered.is_some_and(|numbered| numbered.item_id.is_some());
         if has_item {
@@ -258,6 +281,7 @@ impl Mac {
             NotSent::NoGatewayPath { .. }
             | NotSent::TooLate
             | NotSent::Refused
+            | NotSent::Busy
             | NotSent::NoWindow
             | NotSent::TooLarge
             | NotSent::NoKey => LogCode::DownlinkGateway,
@@ -286,6 +310,11 @@ impl Mac {
 }
 
 impl Try {
+    /// When a frame of `len` bytes would be in the air.
+    fn slot(&self, len: usize) -> Slot {
+        window_slot(self.tmst, &self.window, len)
+    }
+
     fn downlink(&self, downlink_id: u32, transmission: &Transmission) -> Downlink {
         Downlink {
             downlink_id,

@@ -235,3 +235,40 @@ fn a_refusal_that_comes_after_the_next_try_changes_nothing() {
     assert_eq!(world.seen.records.len(), 1);
     assert_eq!(world.seen.records[0].downlink_id, first, "late, but it was sent");
 }
+
+#[test]
+fn a_gateway_that_is_sending_then_is_asked_for_the_other_window_or_not_at_all() {
+    let mut world = World::new("EU868");
+    for (at, f_cnt) in [(1_000, 10), (1_500, 11), (1_600, 12)] {
+        world.hear_868(at, &confirmed_up(f_cnt));
+    }
+    world.run_to(4_000);
+    // The first is sent in RX1 from 2 s to 3 s, the second would begin amidst it, and the third
+    // amidst both.
+    let seen: Vec<_> = world.seen.sent.iter().map(|(at, d)| (*at, d.frequency_hz)).collect();
+    assert_eq!(seen, [(1_300, 868_100_000), (1_800, 869_525_000)]);
+    assert!(world.seen.whats.contains(&What::NotSent(NotSent::Busy)));
+    assert_eq!(world.seen.accepted.len(), 3, "every reading is kept");
+    assert_eq!(world.session().n_f_cnt_down.next, 8);
+    assert_eq!(world.seen.cursors.len(), 2, "no number was drawn in vain");
+    // A second gateway has a radio of its own.
+    world.state.gateways.insert(SECOND, true);
+    world.hear_868(6_000, &confirmed_up(13));
+    world.hear_868(6_500, &confirmed_up(14));
+    world.hear_868(6_600, &confirmed_up(15));
+    world.hear(6_610, SECOND, 10, EU, &confirmed_up(15)).unwrap();
+    world.run_to(9_000);
+    let last = world.seen.sent.last().map(|(at, d)| (*at, d.gateway, d.frequency_hz));
+    assert_eq!(last, Some((6_900, SECOND, 868_100_000)));
+}
+
+#[test]
+fn what_a_gateway_has_refused_keeps_its_radio_free() {
+    let mut world = World::new("EU868");
+    world.acks.extend([Some(TxStatus::TooLate), Some(TxStatus::TooLate)]);
+    world.hear_868(1_000, &confirmed_up(10));
+    world.hear_868(1_500, &confirmed_up(11));
+    world.run_to(4_000);
+    let seen: Vec<_> = world.seen.sent.iter().map(|(at, d)| (*at, d.frequency_hz)).collect();
+    assert_eq!(seen, [(1_300, 868_100_000), (1_310, 869_525_000), (1_800, 868_100_000)]);
+}

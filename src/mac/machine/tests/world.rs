@@ -248,7 +248,8 @@ impl World {
             channel: 0,
             rf_chain: 1,
             antenna: 0,
-            tmst: 1_000_000,
+            // Its counter began with the world's.
+            tmst: u32::try_from(self.now_micros).unwrap(),
             crc: CrcStatus::Ok,
         };
         let result = self.mac.handle_uplink(now, &self.state, rx);
