@@ -353,7 +353,10 @@ impl Broker {
                     self.again.push((request, command));
                     self.arm_again(view);
                 }
-                ProposalError::DiskFull | ProposalError::TooLarge | ProposalError::Stopping => {
+                ProposalError::DiskFull | ProposalError::Stopping => {
+                    self.no_room(view, stream, packet_id, qos);
+                }
+                ProposalError::TooLarge => {
                     self.acknowledge(view, stream, packet_id, qos, ReasonCode::QuotaExceeded);
                 }
             },

@@ -258,3 +258,39 @@ fn nobody_is_let_in_before_the_state_is_that_of_today() {
     bench.broker.serve();
     assert!(!bench.connect(2, config(Version::V5, "early")));
 }
+
+#[test]
+fn a_3_1_1_client_is_sent_away_when_its_message_finds_no_room_and_says_it_again_in_order() {
+    let mut bench = Bench::serving();
+    bench.connect(1, lasting("listener"));
+    bench.subscribe(1, "plant/#");
+    bench.decide();
+    let publisher = config(Version::V311, "publisher");
+    bench.connect(2, publisher);
+    bench.publish(2, "plant/a", "m1");
+    bench.fail(ProposalError::DiskFull);
+    assert!(!bench.peer(2).is_connected(), "it cannot be told otherwise");
+    // What it says meanwhile waits for the next connection.
+    bench.publish(2, "plant/a", "m2");
+    bench.reconnect(2, 3);
+    assert_eq!(bench.heard(1), ["m1", "m2"]);
+}
+
+#[test]
+fn a_5_0_client_is_told_that_its_message_finds_no_room_and_stays() {
+    let mut bench = Bench::serving();
+    bench.connect(1, lasting("listener"));
+    bench.subscribe(1, "plant/#");
+    bench.decide();
+    bench.connect(2, config(Version::V5, "publisher"));
+    bench.publish(2, "plant/a", "m1");
+    bench.fail(ProposalError::DiskFull);
+    let event = bench.peer(2).poll_event();
+    assert!(
+        matches!(event, Some(ClientEvent::Published(_, ReasonCode::QuotaExceeded))),
+        "{event:?}"
+    );
+    bench.publish(2, "plant/a", "m2");
+    bench.decide();
+    assert_eq!(bench.heard(1), ["m2"]);
+}
