@@ -40,6 +40,8 @@ use crate::metrics::Metrics;
 pub const TOKEN_BIT: u64 = 1 << 62;
 /// How long a client's acknowledgements may wait to be told to the log together.
 const TELL_AFTER: Duration = Duration::from_millis(50);
+/// Pause before the log is told again what it did not take.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Acknowledgements told to the log at once.
 const TELL_MAX: usize = 256;
 /// Events kept ready for sessions that read their queue.
@@ -132,6 +134,12 @@ pub enum Note {
     },
 }
 
+/// Whether nobody was promised that the log takes this: a message of QoS 0, which would only come
+/// late, and in the place of a newer one.
+fn is_lossy(command: &Command) -> bool {
+    matches!(command, Command::PublishMessage(message) if message.qos == 0)
+}
+
 /// The broker of one node.
 pub struct Broker {
     config: BrokerConfig,
@@ -143,7 +151,8 @@ pub struct Broker {
     deadlines: BTreeSet<(Instant, StreamId)>,
     armed: BTreeMap<StreamId, Instant>,
     waiting: BTreeMap<RequestId, (Waiting, Command)>,
-    again: Vec<(RequestId, Command)>,
+    /// What the log did not take, and what came after it: told again together, in order.
+    again: Vec<RequestId>,
     again_at: Option<Instant>,
     checking: BTreeMap<Token, StreamId>,
     remembered: BTreeMap<String, [u8; 32]>,
@@ -302,9 +311,12 @@ impl Broker {
         }
         if self.again_at.is_some_and(|at| at <= view.now.instant) {
             self.again_at = None;
-            for (request, command) in core::mem::take(&mut self.again) {
-                self.waiting.insert(request, (Waiting::Nobody, command.clone()));
-                self.effects.push_back(Effect::Propose(Proposal { request, command }));
+            for request in core::mem::take(&mut self.again) {
+                // What the log has decided meanwhile is not asked again.
+                if let Some((_, command)) = self.waiting.get(&request) {
+                    let command = command.clone();
+                    self.effects.push_back(Effect::Propose(Proposal { request, command }));
+                }
             }
         }
     }
@@ -349,9 +361,7 @@ impl Broker {
                 // It may yet be applied, or is worth another try: the name stays, the client waits.
                 ProposalError::Unknown | ProposalError::NoQuorum => {
                     let waiting = Waiting::Publish { stream, packet_id, qos };
-                    self.waiting.insert(request, (waiting, command.clone()));
-                    self.again.push((request, command));
-                    self.arm_again(view);
+                    self.tell_again(view, request, waiting, command);
                 }
                 ProposalError::DiskFull | ProposalError::Stopping => {
                     self.no_room(view, stream, packet_id, qos);
@@ -363,26 +373,38 @@ impl Broker {
             Waiting::Subscribe { stream, .. } => {
                 self.end(view, stream, ReasonCode::ServerUnavailable);
             }
-            Waiting::Nobody if why != ProposalError::Stopping => {
-                self.again.push((request, command));
-                self.arm_again(view);
+            Waiting::Nobody if why != ProposalError::Stopping && !is_lossy(&command) => {
+                self.tell_again(view, request, Waiting::Nobody, command);
             }
             Waiting::Nobody => {}
         }
         true
     }
 
-    fn arm_again(&mut self, view: BrokerView<'_>) {
-        self.again_at.get_or_insert(view.now.instant + Duration::from_millis(200));
+    fn tell_again(
+        &mut self,
+        view: BrokerView<'_>,
+        request: RequestId,
+        waiting: Waiting,
+        command: Command,
+    ) {
+        self.waiting.insert(request, (waiting, command));
+        self.again.push(request);
+        self.again_at.get_or_insert(view.now.instant + AGAIN_AFTER);
     }
 
-    /// Puts a command into the log, under a name of its own.
+    /// Puts a command into the log, under a name of its own, behind all that waits to be told again:
+    /// the end of a connection before the next one's begin, one message before a later one.
     fn propose(&mut self, waiting: Waiting, command: Command) {
         let mut name = [0; 16];
         self.rng.fill_bytes(&mut name);
         let request = RequestId(name);
         self.waiting.insert(request, (waiting, command.clone()));
-        self.effects.push_back(Effect::Propose(Proposal { request, command }));
+        if self.again.is_empty() {
+            self.effects.push_back(Effect::Propose(Proposal { request, command }));
+        } else {
+            self.again.push(request);
+        }
     }
 
     fn token(&mut self) -> Token {

@@ -294,3 +294,53 @@ fn a_5_0_client_is_told_that_its_message_finds_no_room_and_stays() {
     bench.decide();
     assert_eq!(bench.heard(1), ["m2"]);
 }
+
+#[test]
+fn what_the_log_did_not_take_is_told_again_before_what_came_later() {
+    let mut bench = Bench::serving();
+    bench.connect(1, lasting("listener"));
+    bench.subscribe(1, "plant/#");
+    bench.connect(2, config(Version::V5, "publisher"));
+    bench.publish(2, "plant/a", "m1");
+    bench.decide();
+    assert_eq!(bench.heard(1), ["m1"]);
+    // The client has acknowledged and leaves, and the log takes neither.
+    bench.act(1, Peer::disconnect);
+    bench.fail(ProposalError::DiskFull);
+    // There is room again, and the client is back before the log is told.
+    bench.publish(2, "plant/a", "m2");
+    let mut client = bench.peers.remove(&StreamId(1)).unwrap();
+    client.reconnect(bench.now().instant);
+    bench.peers.insert(StreamId(3), client);
+    let peer = "192.0.2.1:1000".parse().unwrap();
+    bench.with(|broker, view| broker.handle_opened(view, StreamId(3), peer));
+    assert!(bench.proposed.is_empty(), "{:?}", bench.proposed);
+    bench.pass(200);
+    bench.decide();
+    assert_eq!(bench.heard(3), ["m2"]);
+}
+
+#[test]
+fn a_message_of_qos_0_that_finds_no_room_does_not_come_in_the_place_of_a_newer_one() {
+    let mut bench = Bench::serving();
+    bench.connect(1, config(Version::V5, "publisher"));
+    bench.say(1, "plant/a", "old", Qos::AtMostOnce, true);
+    bench.fail(ProposalError::DiskFull);
+    bench.say(1, "plant/a", "new", Qos::AtLeastOnce, true);
+    bench.decide();
+    bench.pass(200);
+    bench.decide();
+    assert_eq!(bench.state.retained("plant/a").unwrap().message.payload, "new");
+}
+
+#[test]
+fn a_message_whose_fate_was_unknown_is_acknowledged_once_it_is_known() {
+    let mut bench = Bench::serving();
+    bench.connect(1, config(Version::V5, "publisher"));
+    bench.say(1, "plant/a", "m1", Qos::AtLeastOnce, true);
+    bench.fail(ProposalError::Unknown);
+    assert_eq!(bench.peer(1).unacknowledged(), 1);
+    bench.pass(200);
+    bench.decide();
+    assert_eq!(bench.peer(1).unacknowledged(), 0);
+}
