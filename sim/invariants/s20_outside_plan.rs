@@ -6,10 +6,9 @@
 //! knows no more. Where links turn bits it may have been told something else, and then a downlink is
 //! only held against the region.
 //!
-//! The server does not keep a duty cycle yet, nor does it remember what a gateway is sending when it
-//! asks it for more: a forwarder that has begun a frame takes another for the same moment and
-//! cannot send it. Both are counted and told at the end; [`OutsidePlan::holding_duty_cycle`] makes
-//! the first a promise.
+//! The server does not keep a duty cycle yet. The ledger of air-time is kept all the same, and the
+//! busiest hour told at the end; [`OutsidePlan::holding_duty_cycle`] makes it a promise. That a
+//! gateway sends one frame at a time is the other half of S20, in a file of its own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -27,9 +26,6 @@ use crate::oracle::{Fact, Seen, Transmission};
 const UPLINK_KEPT: Duration = Duration::from_secs(60);
 /// The time over which a duty cycle is taken.
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Frames that a gateway may have accepted and not sent yet.
-const ACCEPTED_MAX: usize = 64;
-
 /// What an uplink was sent with, and when its PUSH_DATA left.
 type Uplink = (Duration, u32, Modulation);
 
@@ -51,12 +47,9 @@ pub struct OutsidePlan {
     uplinks: BTreeMap<(GatewayEui, u32), Vec<Uplink>>,
     order: VecDeque<(Duration, GatewayEui, u32)>,
     handed: BTreeMap<(GatewayEui, u16), Transmission>,
-    accepted: BTreeMap<GatewayEui, VecDeque<(u32, u32)>>,
     /// By gateway and lower edge of the sub-band.
     airtimes: BTreeMap<(GatewayEui, u32), Airtime>,
     transmissions: u64,
-    /// Frames for a moment at which the gateway was sending another.
-    overlaps: u64,
 }
 
 impl OutsidePlan {
@@ -106,27 +99,6 @@ impl OutsidePlan {
             && asked == (region.rx2_frequency_hz, Some(region.rx2_dr));
         let excused = self.doubtful || rx1 || rx2;
         (!excused).then(|| format!("in no window of an uplink: {how:?}"))
-    }
-
-    /// A gateway has taken a frame.
-    fn taken(&mut self, at: Duration, how: &Transmission) -> Vec<String> {
-        self.overlap(how);
-        self.account(at, how).into_iter().collect()
-    }
-
-    /// Counts a frame for a moment at which the gateway is sending another.
-    fn overlap(&mut self, how: &Transmission) {
-        let Some(tmst) = how.tmst else { return };
-        let airtime = u32::try_from(how.airtime.as_micros()).unwrap_or(u32::MAX);
-        let accepted = self.accepted.entry(how.gateway).or_default();
-        let overlaps = |(other, length): &&(u32, u32)| {
-            tmst.wrapping_sub(*other) < *length || other.wrapping_sub(tmst) < airtime
-        };
-        self.overlaps += u64::from(accepted.iter().any(|other| overlaps(&other)));
-        accepted.push_back((tmst, airtime));
-        if accepted.len() > ACCEPTED_MAX {
-            accepted.pop_front();
-        }
     }
 
     fn account(&mut self, at: Duration, how: &Transmission) -> Option<String> {
@@ -200,13 +172,11 @@ impl Invariant for OutsidePlan {
             }
             Fact::DownlinkHanded { how, .. } => self.handed(how, RECEIVE_DELAY1),
             Fact::JoinAcceptHanded { how, .. } => self.handed(how, JOIN_ACCEPT_DELAY1),
-            Fact::CounterReset { gateway } => {
-                self.accepted.remove(gateway);
-                Vec::new()
-            }
             Fact::Decided { gateway, token, status } => {
                 match (self.handed.remove(&(*gateway, *token)), status) {
-                    (Some(how), TxStatus::Ok) => self.taken(seen.at, &how),
+                    (Some(how), TxStatus::Ok) => {
+                        self.account(seen.at, &how).into_iter().collect()
+                    }
                     (Some(_) | None, _) => Vec::new(),
                 }
             }
@@ -227,8 +197,7 @@ impl Invariant for OutsidePlan {
         let air = busiest.map_or_else(String::new, |(_, gateway, from_hz, busy, limit)| {
             format!("; busiest: {gateway} from {from_hz} Hz on, {busy:.1} s an hour of {limit} s")
         });
-        let (sent, overlaps) = (self.transmissions, self.overlaps);
-        Some(format!("{sent} transmissions within the plan, {overlaps} of them overlapping{air}"))
+        Some(format!("{} transmissions within the plan{air}", self.transmissions))
     }
 }
 
@@ -314,26 +283,6 @@ mod tests {
             handed(Transmission { frequency_hz: 433_000_000, ..rx1() }),
         ];
         assert_eq!(judge(&mut OutsidePlan::default(), history).len(), 1);
-    }
-
-    #[test]
-    fn two_frames_at_one_moment_are_counted_unless_one_was_refused() {
-        let other = Transmission { token: 2, tmst: Some(HEARD + 1_049_000), ..rx1() };
-        let both = |first: TxStatus| {
-            // The second answers an uplink that ended 49 ms later.
-            let later = Fact::Pushed {
-                gateway: gateway(1),
-                tmst: HEARD + 49_000,
-                frequency_hz: 868_100_000,
-                modulation: SF7,
-            };
-            let (one, two) = (decided(1, first), decided(2, TxStatus::Ok));
-            let mut plan = OutsidePlan::default();
-            judge(&mut plan, [later, handed(rx1()), one, handed(other.clone()), two]);
-            plan.overlaps
-        };
-        assert_eq!(both(TxStatus::Ok), 1);
-        assert_eq!(both(TxStatus::CollisionPacket), 0);
     }
 
     #[test]

@@ -305,6 +305,25 @@ impl Broker {
         }
     }
 
+    /// There is no room for a client's message, nor for what comes behind it. A 3.1.1 client cannot
+    /// be told: on its next connection it says this one again, and all after it, so that the order
+    /// holds.
+    pub(super) fn no_room(
+        &mut self,
+        view: BrokerView<'_>,
+        stream: StreamId,
+        packet_id: mqtt::PacketId,
+        qos: mqtt::Qos,
+    ) {
+        let reason = ReasonCode::QuotaExceeded;
+        let client = self.clients.get(&stream);
+        if client.is_some_and(|client| client.connection.version() == Version::V311) {
+            self.end(view, stream, reason);
+        } else {
+            self.acknowledge(view, stream, packet_id, qos, reason);
+        }
+    }
+
     /// Answers a client's message.
     pub(super) fn acknowledge(
         &mut self,

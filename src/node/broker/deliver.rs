@@ -316,9 +316,11 @@ fn is_full(session: &Session<Held>, limit: usize) -> bool {
     queue.len() >= limit || bytes >= WAITING_BYTES_MAX
 }
 
-/// Whether a persistent session wants the message.
+/// Whether a persistent session wants the message. What is to be retained goes to the log anyway,
+/// and whoever has subscribed by then gets it as its latest.
 pub(super) fn wants_queue(state: &State, message: &Message) -> bool {
-    message.qos > Qos::AtMostOnce && state.is_wanted(&message.topic, &message.publisher)
+    let wanted = || state.is_wanted(&message.topic, &message.publisher);
+    message.qos > Qos::AtMostOnce && (message.retain || wanted())
 }
 
 fn took(client: &mut Client, place: Option<u64>, now: Instant) {

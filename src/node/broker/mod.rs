@@ -368,7 +368,10 @@ impl Broker {
                     let waiting = Waiting::Publish { stream, packet_id, qos };
                     self.tell_again(view, request, waiting, command);
                 }
-                ProposalError::DiskFull | ProposalError::TooLarge | ProposalError::Stopping => {
+                ProposalError::DiskFull | ProposalError::Stopping => {
+                    self.no_room(view, stream, packet_id, qos);
+                }
+                ProposalError::TooLarge => {
                     self.acknowledge(view, stream, packet_id, qos, ReasonCode::QuotaExceeded);
                 }
             },

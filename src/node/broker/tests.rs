@@ -344,3 +344,15 @@ fn a_message_whose_fate_was_unknown_is_acknowledged_once_it_is_known() {
     bench.decide();
     assert_eq!(bench.peer(1).unacknowledged(), 0);
 }
+
+#[test]
+fn a_retained_message_reaches_who_subscribes_while_it_is_on_its_way() {
+    let mut bench = Bench::serving();
+    bench.connect(1, config(Version::V5, "publisher"));
+    bench.connect(2, lasting("listener"));
+    bench.subscribe(2, "plant/#");
+    // The log decides about the subscription first, and about the message with it in force.
+    bench.say(1, "plant/a", "m1", Qos::AtLeastOnce, true);
+    bench.decide();
+    assert_eq!(bench.heard(2), ["m1"]);
+}
