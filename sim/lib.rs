@@ -34,7 +34,8 @@ pub mod oracle;
 pub mod outside;
 #[cfg(madsim)]
 pub mod plan;
-#[cfg(all(test, madsim))]
+#[cfg(madsim)]
+#[cfg(test)]
 mod planted;
 #[cfg(madsim)]
 pub mod runtime;

@@ -219,7 +219,8 @@ fn rows(hunt: &Hunt) -> Vec<Row> {
     let also: Vec<&str> = hunt.also.iter().map(String::as_str).collect();
     let row = |one: &Catches| {
         let figure = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |v| v.to_string());
-        let missed = (one.seeds.len() as u64) < hunt.tries;
+        let caught = one.seeds.len() as u64 == hunt.tries;
+        let missed = if caught { String::new() } else { format!("NOT CAUGHT in {SEEDS_MAX}; ") };
         [
             hunt.bug.clone(),
             one.checker.clone(),
@@ -227,7 +228,7 @@ fn rows(hunt: &Hunt) -> Vec<Row> {
             format!("{}/{}", one.seeds.len(), hunt.tries),
             figure(one.median()),
             figure(one.seeds.iter().max().copied()),
-            if missed { format!("NOT CAUGHT in {SEEDS_MAX} seeds") } else { also.join(" ") },
+            missed + &also.join(" "),
         ]
     };
     hunt.checkers.iter().map(row).collect()
@@ -298,7 +299,9 @@ mod tests {
     #[test]
     fn a_bug_with_three_checkers_is_caught_when_all_have_seen_it() {
         let mut hunt = Hunt::of(Bug::StaleDisk);
-        let each = |seed: u64| Ok([["S1", "S6", "S7"][seed as usize % 3].to_owned()].into());
+        let each = |seed: u64| {
+            Ok([["S1", "S6", "S7"][usize::try_from(seed).unwrap() % 3].to_owned()].into())
+        };
         assert_eq!(hunt.try_from(0, each).unwrap(), 3);
         let needed: Vec<_> = hunt.checkers.iter().map(|one| one.seeds.clone()).collect();
         assert_eq!(needed, [[1], [2], [3]]);
