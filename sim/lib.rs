@@ -45,7 +45,8 @@ mod pace;
 pub mod picture;
 #[cfg(madsim)]
 pub mod plan;
-#[cfg(all(test, madsim))]
+#[cfg(madsim)]
+#[cfg(test)]
 mod planted;
 #[cfg(madsim)]
 pub mod runtime;

@@ -221,7 +221,8 @@ fn rows(hunt: &Hunt) -> Vec<Row> {
     let also: Vec<&str> = hunt.also.iter().map(String::as_str).collect();
     let row = |one: &Catches| {
         let figure = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |v| v.to_string());
-        let missed = (one.seeds.len() as u64) < hunt.tries;
+        let caught = one.seeds.len() as u64 == hunt.tries;
+        let missed = if caught { String::new() } else { format!("NOT CAUGHT in {SEEDS_MAX}; ") };
         [
             hunt.bug.clone(),
             one.checker.clone(),
@@ -229,7 +230,7 @@ fn rows(hunt: &Hunt) -> Vec<Row> {
             format!("{}/{}", one.seeds.len(), hunt.tries),
             figure(one.median()),
             figure(one.seeds.iter().max().copied()),
-            if missed { format!("NOT CAUGHT in {SEEDS_MAX} seeds") } else { also.join(" ") },
+            missed + &also.join(" "),
         ]
     };
     hunt.checkers.iter().map(row).collect()

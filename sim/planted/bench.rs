@@ -383,7 +383,8 @@ pub(super) fn data(bytes: &[u8]) -> DataFrame<'_> {
     }
 }
 
-fn config() -> Config {
+/// A node alone in its cluster.
+pub(super) fn config() -> Config {
     let (raft_id, net_id) = (NodeId(1), NetId::default());
     let admin = User {
         id: Id::from_random([1; 16]),

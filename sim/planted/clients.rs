@@ -18,10 +18,10 @@ fn account(bench: &mut Bench) -> wire::MqttUserCreated {
         can_publish: true,
         ..Default::default()
     };
-    match bench.ok(Operation::CreateMqttUser(user)) {
-        Outcome::MqttUserCreated(made) => made,
-        other => panic!("{other:?}"),
-    }
+    let Outcome::MqttUserCreated(made) = bench.ok(Operation::CreateMqttUser(user)) else {
+        panic!("an account was asked for, and something else came");
+    };
+    made
 }
 
 /// A client with a persistent session.

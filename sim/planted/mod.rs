@@ -10,6 +10,7 @@ mod disk;
 mod downlinks;
 mod frames;
 mod secrets;
+mod tasks;
 
 use sabotage::Bug;
 

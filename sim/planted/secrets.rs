@@ -1,4 +1,4 @@
-//! Keys where none may be, tasks that stay, and orders that differ.
+//! Keys where none may be.
 
 use std::sync::{Arc, Mutex};
 

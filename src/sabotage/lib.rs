@@ -74,7 +74,7 @@ bugs! {
     /// At its second power cut the machine gets its disk back as it was at the first.
     StaleDisk: "stale-disk", ["S1", "S6", "S7"], "first_light";
     /// A failed fsync is passed over, and the node goes on.
-    FsyncErrorIgnored: "fsync-error-ignored", ["S7"], "fsync_error_stops";
+    FsyncErrorIgnored: "fsync-error-ignored", ["expect"], "fsync_error_stops";
     /// A batch that a full disk has refused is answered as done.
     FullDiskAnswered: "full-disk-answered", ["S7"], "disk_full_each_site";
     /// The checksum of a record is not looked at: rotten bytes are served.
@@ -88,13 +88,13 @@ bugs! {
     /// A counter up to 16 below the last is taken as new, however often it comes.
     ReplayWindow: "replay-window", ["S6"], "replay_attack";
     /// A frame whose MIC no session made is taken as the first session's.
-    MicUnchecked: "mic-unchecked", ["S13"], "rough_weather";
+    MicUnchecked: "mic-unchecked", ["S13"], "malformed_flood";
     /// The upper half of the frame counter never advances.
     UpperHalfFrozen: "upper-half-frozen", ["expect"], "fcnt16_wrap";
 
     // Joins.
     /// The DevNonce is looked at by the proposer alone, and two requests in flight both pass.
-    DevNonceOutsideApply: "dev-nonce-outside-apply", ["S4"], "duplicate_devnonce_3ms";
+    DevNonceOutsideApply: "dev-nonce-outside-apply", ["S4"], "first_light";
     /// Used DevNonces are not remembered: a recorded join-request makes another session.
     DevNonceForgotten: "dev-nonce-forgotten", ["S4"], "replay_attack";
     /// The JoinNonce does not advance: the next join-accept carries it again.
@@ -104,7 +104,7 @@ bugs! {
     /// What a start voids of its grants goes back to be granted again.
     GrantGivenBack: "grant-given-back", ["S1"], "first_light";
     /// The answer to a retransmission is built anew under the old number.
-    RepeatBuiltAnew: "repeat-built-anew", ["S1"], "retransmission_acked_again";
+    RepeatBuiltAnew: "repeat-built-anew", ["S1"], "rough_weather";
     /// When a device starts its counter anew, so does the downlink counter, under the same keys.
     ResetRestartsDownlinks: "reset-restarts-downlinks", ["S1"], "abp_reset";
     /// Downlink numbers are drawn outside their grants, in the order 1, 0, 3, 2.
@@ -112,7 +112,7 @@ bugs! {
     /// An unconfirmed queue item stays queued when it is handed out, and is handed out again.
     ItemHandedOutTwice: "item-handed-out-twice", ["S8"], "first_light";
     /// An unconfirmed queue item goes back into the queue when no gateway reports it as sent.
-    RequeuedAfterSilence: "requeued-after-silence", ["S8"], "tx_ack_lost";
+    RequeuedAfterSilence: "requeued-after-silence", ["S8"], "rough_weather";
     /// A confirmed queue item that the device did not acknowledge is sent again, without end.
     ConfirmedWithoutEnd: "confirmed-without-end", ["S8"], "first_light";
     /// The newest queue item goes first.
@@ -126,7 +126,7 @@ bugs! {
 
     // Clients.
     /// A start forgets what waited for the clients that were connected before it.
-    QueueLostAtStart: "queue-lost-at-start", ["S19"], "first_light";
+    QueueLostAtStart: "queue-lost-at-start", ["S19"], "rough_weather";
     /// Persistent sessions are not in the snapshot: a restart forgets them.
     SessionNotInSnapshot: "session-not-in-snapshot", ["S19"], "first_light";
     /// QoS 1 and 2 messages that were under way are not sent again on a new connection.
@@ -152,7 +152,7 @@ bugs! {
     /// The task that writes to a connection outlives it.
     ConnectionLeak: "connection-leak", ["S21"], "rough_weather";
     /// A gateway's datagram that is not UTF-8 panics.
-    PanicOnInput: "panic-on-input", ["S22"], "malformed_flood";
-    /// Who gets an event first is decided by a hash that differs between two processes.
+    PanicOnInput: "panic-on-input", ["S22"], "rough_weather";
+    /// What an entry has changed is told in the order of a hash that differs between processes.
     HashOrder: "hash-order", ["S23"], "first_light";
 }

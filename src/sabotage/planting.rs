@@ -44,6 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "whether another thread sees it")]
     fn a_bug_is_planted_alone_in_its_thread_until_its_guard_goes() {
         assert!(!planted(Bug::DedupOff));
         let guard = plant(Bug::DedupOff);

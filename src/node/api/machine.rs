@@ -319,8 +319,9 @@ impl Api {
             let text = format!("{WORKS_MAX} calls wait for the log already: try again later");
             return self.reply(call, Err(ApiError::ResourceExhausted(text)));
         }
-        let is_downlink = matches!(commands.last(), Some(Command::Enqueue { .. }));
-        if sabotage::planted(Bug::AnswerBeforeCommit) && is_downlink {
+        if sabotage::planted(Bug::AnswerBeforeCommit)
+            && let Some(Command::Enqueue { .. }) = commands.last()
+        {
             self.reply(call, Ok(outcome.clone()));
         }
         self.advance(Work { call, rest: commands.into(), outcome, done: 0 });

@@ -23,12 +23,7 @@ impl State {
         }
         let Ok(topic) = TopicName::parse(&row.topic()) else { return };
         let device = &row.device;
-        let mut wanting: Vec<_> =
-            self.index.subscriptions.matching(&topic, "").into_iter().collect();
-        if sabotage::planted(Bug::HashOrder) {
-            sabotage::as_hashed(&mut wanting);
-        }
-        for (client_id, qos) in wanting {
+        for (client_id, qos) in self.index.subscriptions.matching(&topic, "") {
             let scope = self.scope_of_client(&client_id);
             let sees = scope.is_some_and(|scope| match scope {
                 MqttScope::All => true,

@@ -19,6 +19,7 @@ use clients::Opening;
 use clock::WallTime;
 use lorawan::{DevEui, GatewayEui};
 use mac::{NodeId, RequestId};
+use sabotage::Bug;
 
 use crate::limits::{ELAPSED_MICROS_MAX, FEATURE_LEVEL};
 use crate::{Command, Entry, EventRow, Id, Proposal, Refusal, Reply, State};
@@ -136,6 +137,9 @@ impl State {
             applied.replies.push((proposal.request, reply));
         }
         applied.drop_below = self.events.trim(self.core.now);
+        if sabotage::planted(Bug::HashOrder) {
+            sabotage::as_hashed(&mut applied.changes);
+        }
         Ok(applied)
     }
 
