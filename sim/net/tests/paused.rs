@@ -6,7 +6,7 @@ use super::*;
 use crate::clocks::Clocks;
 use crate::dice::Seed as RunSeed;
 use crate::disk::{Disk, Speed};
-use crate::runtime::{LocalInstant, MadsimRuntime};
+use crate::runtime::{LocalInstant, MadsimRuntime, kill};
 
 #[test]
 fn datagrams_wait_up_to_the_bound_of_the_queue() {
@@ -112,7 +112,7 @@ fn a_paused_host_that_is_killed_is_gone_and_its_next_boot_runs() {
         Handle::current().pause(two.id());
         volley(&one, 3).await;
         ms(10).await;
-        Handle::current().kill(two.id());
+        kill(two.id());
         ms(10).await;
         assert!(held(&net.inner).ports.is_empty());
         Handle::current().restart(two.id());
@@ -141,5 +141,24 @@ fn a_suspended_machine_finds_its_timers_where_it_left_them() {
         Clocks::current().thaw(two.id());
         let (slept, woken) = sleeping.await.unwrap();
         assert_eq!((slept.as_secs(), woken.as_secs()), (5, 64));
+    });
+}
+
+#[test]
+fn a_paused_host_that_loses_power_takes_no_leave_of_its_peers() {
+    run(1, async {
+        let (net, [one, two]) = hosts();
+        echo(&two);
+        ms(1).await;
+        let stream = one.spawn(TcpStream::connect(address(2, 1_883))).await.unwrap().unwrap();
+        let (mut reader, mut writer) = stream.split();
+        Handle::current().pause(two.id());
+        // Its task is woken, and waits to be resumed.
+        writer.write_all(b"hello").await.unwrap();
+        ms(10).await;
+        net.announce_death(two.id(), Death::Power);
+        kill(two.id());
+        let end = MadsimRuntime::timeout(Duration::from_secs(600), reader.read(10)).await;
+        assert!(end.is_err(), "half-open: {end:?}");
     });
 }
