@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lorawan::Region;
 
-use crate::error::{ScenarioError, hint};
+use crate::error::{ScenarioError, hint, one_line, quote};
 use crate::fault::{Fault, FaultKind, Key};
 use crate::{Lines, Scenario, named};
 
@@ -20,6 +20,8 @@ const LATE_MAX: Duration = Duration::from_secs(120);
 const SEEDS_MAX: usize = 100;
 /// Faults and links of one scenario.
 const TABLES_MAX: usize = 5_000;
+/// Characters of a message made elsewhere.
+const WHY_MAX: usize = 240;
 /// Stands for a target drawn for each seed, and for every one.
 const ANY: &str = "any";
 const ALL: &str = "all";
@@ -33,18 +35,21 @@ pub(crate) fn scenario(
     numbers(scenario).map_err(value)?;
     moments(scenario).map_err(value)?;
     let region = Region::from_name(&scenario.nodes.region);
-    region.map_err(|error| value(format!("nodes.region: {error}")))?;
+    region.map_err(|error| {
+        let why = one_line(&error.to_string(), WHY_MAX);
+        value(format!("nodes.region: {why}"))
+    })?;
+    let names = Names::of(scenario);
     for (place, link) in scenario.link.iter().enumerate() {
-        let hosts = scenario.hosts();
         for name in [&link.from, &link.to] {
-            known(name, &hosts, &[]).map_err(|why| {
+            known(name, &names.hosts, &[]).map_err(|why| {
                 let line = lines.links.get(place).copied().unwrap_or(1);
                 ScenarioError::Form { file: file.to_owned(), line, why }
             })?;
         }
     }
     for (place, fault) in scenario.fault.iter().enumerate() {
-        check_fault(scenario, fault).map_err(|why| {
+        check_fault(scenario, &names, fault).map_err(|why| {
             let line = lines.faults.get(place).copied().unwrap_or(1);
             let why = format!("fault {} ({}): {why}", place + 1, fault.kind);
             ScenarioError::Form { file: file.to_owned(), line, why }
@@ -115,7 +120,7 @@ fn moments(scenario: &Scenario) -> Result<(), String> {
     Ok(())
 }
 
-fn check_fault(scenario: &Scenario, fault: &Fault) -> Result<(), String> {
+fn check_fault(scenario: &Scenario, names: &Names, fault: &Fault) -> Result<(), String> {
     let end = scenario.duration.0;
     if fault.at.0.end > end {
         return Err(format!("`at` ends at {:?}, after the run's {end:?}", fault.at.0.end));
@@ -153,21 +158,40 @@ fn check_fault(scenario: &Scenario, fault: &Fault) -> Result<(), String> {
     if fault.aim.is_some() && fault.after.is_none() {
         return Err("`aim` without `after`: say which promise it waits for".to_owned());
     }
-    targets(scenario, fault)
+    targets(names, fault)
 }
 
-fn targets(scenario: &Scenario, fault: &Fault) -> Result<(), String> {
-    let hosts = scenario.hosts();
-    let nodes = &hosts[..scenario.nodes.count as usize];
-    let of = |prefix: &'static str, count: u32| -> Vec<String> { named(prefix, count).collect() };
+/// Everything that a fault or a link may name. Ten thousand devices and thousands of faults are
+/// allowed: the lists are made once.
+struct Names {
+    hosts: Vec<String>,
+    nodes: Vec<String>,
+    gateways: Vec<String>,
+    devices: Vec<String>,
+    clients: Vec<String>,
+}
+
+impl Names {
+    fn of(scenario: &Scenario) -> Self {
+        Self {
+            hosts: scenario.hosts(),
+            nodes: named("n", scenario.nodes.count).collect(),
+            gateways: named("gw", scenario.gateways.total()).collect(),
+            devices: named("dev", scenario.devices.count).collect(),
+            clients: named("app", scenario.clients.total()).collect(),
+        }
+    }
+}
+
+fn targets(names: &Names, fault: &Fault) -> Result<(), String> {
     let words = [ANY, ALL];
     for (name, among, words) in [
-        (&fault.node, nodes, &words[..1]),
-        (&fault.gateway, &of("gw", scenario.gateways.total())[..], &words[..]),
-        (&fault.device, &of("dev", scenario.devices.count)[..], &words[..]),
-        (&fault.client, &of("app", scenario.clients.total())[..], &words[..]),
-        (&fault.from, &hosts[..], &[]),
-        (&fault.to, &hosts[..], &[]),
+        (&fault.node, &names.nodes, &words[..1]),
+        (&fault.gateway, &names.gateways, &words[..]),
+        (&fault.device, &names.devices, &words[..]),
+        (&fault.client, &names.clients, &words[..]),
+        (&fault.from, &names.hosts, &[]),
+        (&fault.to, &names.hosts, &[]),
     ] {
         if let Some(name) = name {
             known(name, among, words)?;
@@ -186,7 +210,7 @@ fn known(name: &str, among: &[String], words: &[&str]) -> Result<(), String> {
     // Ten thousand names are no help: the first few show how they look.
     let shown: Vec<String> =
         among.iter().take(12).cloned().chain(words.iter().map(|&word| word.to_owned())).collect();
-    let name: String = name.chars().take(40).collect();
+    let name = quote(name);
     Err(format!("there is no `{name}` in this scenario; {}", hint(&name, &shown)))
 }
 
@@ -237,6 +261,21 @@ mod tests {
         assert!(text.contains(":4:") && text.contains("did you mean `power_cut`?"), "{text}");
         let text = error("[weather]\nrain = 1\n");
         assert!(text.contains("s.toml:3: there is no key `weather` here; known: title"), "{text}");
+    }
+
+    #[test]
+    fn hostile_names_are_quoted_on_one_line() {
+        for (rest, expected) in [
+            ("\"a\\nb\" = 1\n", "there is no key `a\u{fffd}b` here; known: title,"),
+            ("\"`, expected one of `x\" = 1\n", "key ``, expected one of `x` here; known: title,"),
+            ("[[link]]\nfrom = \"n1\\nn2\"\nto = \"gw1\"\n", "there is no `n1\u{fffd}n2`"),
+            ("[nodes]\nregion = \"\\u001b[2J\"\n", "region `\u{fffd}[2J`"),
+            ("settle = \"1\\ns\\u0007\"\n", "`1\u{fffd}s\u{fffd}` is not a duration: write"),
+            ("[network]\nloss = -1e-300\n", "-1e-300 is not a probability"),
+        ] {
+            let text = error(rest);
+            assert!(text.contains(expected) && !text.contains(char::is_control), "{text:?}");
+        }
     }
 
     #[test]

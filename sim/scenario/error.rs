@@ -63,11 +63,11 @@ impl ScenarioError {
         match unknown_key(message) {
             Some((key, known)) => {
                 let hint = hint(&key, &known);
-                Self::UnknownKey { file, line, key: key.chars().take(QUOTE_MAX).collect(), hint }
+                Self::UnknownKey { file, line, key: quote(&key), hint }
             }
             None => {
                 let first = message.lines().next().unwrap_or_default();
-                Self::Form { file, line, why: first.chars().take(4 * QUOTE_MAX).collect() }
+                Self::Form { file, line, why: one_line(first, 4 * QUOTE_MAX) }
             }
         }
     }
@@ -78,13 +78,26 @@ pub(crate) fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1
 }
 
-/// Takes serde's sentence apart: "unknown field `x`, expected one of `a`, `b`".
+/// What a message quotes of somebody's text: not much, and without the power to look like more.
+pub(crate) fn quote(text: &str) -> String {
+    one_line(text, QUOTE_MAX)
+}
+
+/// The first characters of a text. A quoted key or name of a TOML file may hold line breaks and
+/// what else moves a terminal's cursor.
+pub(crate) fn one_line(text: &str, chars: usize) -> String {
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().take(chars).map(plain).collect()
+}
+
+/// Takes serde's sentence apart: "unknown field `x`, expected one of `a`, `b`". The key is
+/// somebody's and may say anything, also `, expected`: the last one counts.
 fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
     let rest = message
-        .strip_prefix("unknown field ")
-        .or_else(|| message.strip_prefix("unknown variant "))?;
-    let mut quoted = rest.split('`').skip(1).step_by(2).map(str::to_owned);
-    Some((quoted.next()?, quoted.collect()))
+        .strip_prefix("unknown field `")
+        .or_else(|| message.strip_prefix("unknown variant `"))?;
+    let (key, known) = rest.rsplit_once("`, expected ")?;
+    Some((key.to_owned(), known.split('`').skip(1).step_by(2).map(str::to_owned).collect()))
 }
 
 /// The nearest of `known`, if one is near, and all of them.

@@ -9,6 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::error::quote;
+
 /// Longest time a scenario may name: a day.
 const SPAN_MAX: Duration = Duration::from_secs(86_400);
 
@@ -44,13 +46,8 @@ enum ValueError {
     Number(String),
 }
 
-/// What a message quotes of somebody's text.
-fn quoted(text: &str) -> String {
-    text.chars().take(40).collect()
-}
-
 fn parse_span(text: &str) -> Result<Duration, ValueError> {
-    let form = || ValueError::Duration(quoted(text));
+    let form = || ValueError::Duration(quote(text));
     let digits = text.trim();
     let unit_at = digits.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(form)?;
     let (number, unit) = digits.split_at(unit_at);
@@ -64,7 +61,7 @@ fn parse_span(text: &str) -> Result<Duration, ValueError> {
         _ => return Err(form()),
     };
     let span = Duration::try_from_secs_f64(secs).map_err(|_| form())?;
-    if span > SPAN_MAX { Err(ValueError::TooLong(quoted(text))) } else { Ok(span) }
+    if span > SPAN_MAX { Err(ValueError::TooLong(quote(text))) } else { Ok(span) }
 }
 
 fn parse_range(text: &str) -> Result<Range<Duration>, ValueError> {
@@ -73,17 +70,17 @@ fn parse_range(text: &str) -> Result<Range<Duration>, ValueError> {
         return Ok(at..at);
     };
     let range = parse_span(start)?..parse_span(end)?;
-    if range.end < range.start { Err(ValueError::Reversed(quoted(text))) } else { Ok(range) }
+    if range.end < range.start { Err(ValueError::Reversed(quote(text))) } else { Ok(range) }
 }
 
 fn parse_numbers(text: &str) -> Result<RangeInclusive<u64>, ValueError> {
     let number =
-        |part: &str| part.trim().parse::<u64>().map_err(|_| ValueError::Number(quoted(text)));
+        |part: &str| part.trim().parse::<u64>().map_err(|_| ValueError::Number(quote(text)));
     let range = match text.split_once("..") {
         Some((start, end)) => number(start)?..=number(end)?,
         None => number(text)?..=number(text)?,
     };
-    if range.is_empty() { Err(ValueError::Reversed(quoted(text))) } else { Ok(range) }
+    if range.is_empty() { Err(ValueError::Reversed(quote(text))) } else { Ok(range) }
 }
 
 impl fmt::Display for Span {
@@ -203,7 +200,7 @@ impl<'de> Deserialize<'de> for Share {
         if (0.0..=1.0).contains(&share) {
             Ok(Self(share))
         } else {
-            Err(de::Error::custom(format!("{share} is not a probability between 0 and 1")))
+            Err(de::Error::custom(format!("{share:?} is not a probability between 0 and 1")))
         }
     }
 }
