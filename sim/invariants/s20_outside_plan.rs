@@ -174,9 +174,7 @@ impl Invariant for OutsidePlan {
             Fact::JoinAcceptHanded { how, .. } => self.handed(how, JOIN_ACCEPT_DELAY1),
             Fact::Decided { gateway, token, status } => {
                 match (self.handed.remove(&(*gateway, *token)), status) {
-                    (Some(how), TxStatus::Ok) => {
-                        self.account(seen.at, &how).into_iter().collect()
-                    }
+                    (Some(how), TxStatus::Ok) => self.account(seen.at, &how).into_iter().collect(),
                     (Some(_) | None, _) => Vec::new(),
                 }
             }
