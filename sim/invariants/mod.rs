@@ -3,6 +3,7 @@
 //! Each file names its source line in the requirements ("G. Invariants of the simulator") and has
 //! tests that show both a history it passes and histories it must not pass.
 
+mod s19_mqtt;
 mod s1_keystream;
 mod s4_dev_nonce;
 mod s6_accept_once;
@@ -15,6 +16,7 @@ pub use s1_keystream::Keystream;
 pub use s4_dev_nonce::DevNonceOnce;
 pub use s6_accept_once::AcceptOnce;
 pub use s7_no_loss_after_ack::NoLossAfterAck;
+pub use s19_mqtt::Mqtt;
 
 use crate::oracle::Seen;
 
@@ -42,6 +44,15 @@ pub trait Invariant {
 
     /// Sees the next fact; says what it contradicts, if anything.
     fn observe(&mut self, seen: &Seen) -> Vec<Violation>;
+
+    /// Something that must still come about now that nothing goes wrong any more, if it waits for
+    /// anything.
+    ///
+    /// * `core`: the hosts that must work.
+    fn waiting(&self, core: &[String]) -> Option<String> {
+        let _ = core;
+        None
+    }
 }
 
 /// All of them, fresh.
@@ -51,6 +62,7 @@ pub fn all() -> Vec<Box<dyn Invariant + Send>> {
         Box::new(DevNonceOnce::default()),
         Box::new(AcceptOnce::default()),
         Box::new(NoLossAfterAck::default()),
+        Box::new(Mqtt::default()),
     ]
 }
 

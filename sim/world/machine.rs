@@ -30,6 +30,7 @@ use crate::clocks::Clocks;
 use crate::dice::Seed;
 use crate::disk::{Disk, Image, Speed};
 use crate::net::{Death, Net};
+use crate::oracle::Fact;
 use crate::outside::{Bug, Outside, Store};
 use crate::runtime::{MadsimRuntime, held, sleep_virtual};
 
@@ -153,7 +154,14 @@ impl Machine {
     pub(super) fn rot(&self, bits: u32, older: Duration) {
         let turned = self.0.disk.rot(bits, older);
         held(&self.0.boot).rotten = turned > 0;
-        self.0.record.note(&self.0.name, &format!("{turned} bits have rotted"));
+        let text = format!("{turned} bits have rotted");
+        self.lost_disk(&text, false);
+    }
+
+    /// What it alone kept may be lost.
+    fn lost_disk(&self, text: &str, wiped: bool) {
+        let fact = Fact::DiskLost { node: self.0.name.clone(), wiped };
+        self.0.record.fact(&self.0.name, text, fact);
     }
 
     /// A mirror mends what has rotted.
@@ -164,6 +172,7 @@ impl Machine {
 
     /// The next write goes to another place.
     pub(super) fn misdirect_write(&self) {
+        self.lost_disk("a write goes to another place", false);
         self.0.disk.misdirect_next_write();
         held(&self.0.boot).misdirected = true;
     }
@@ -181,7 +190,8 @@ impl Machine {
             boot.number
         };
         let inner = &self.0;
-        inner.record.note(&inner.name, &format!("boot {number}"));
+        let node = inner.name.clone();
+        inner.record.fact(&inner.name, &format!("boot {number}"), Fact::Started { node });
         let handle = Handle::current();
         if number > 1 {
             inner.record.count(|counts| counts.restarts += 1);
@@ -308,7 +318,7 @@ impl Machine {
     /// Cuts the power and empties the disk.
     pub(super) fn wipe(&self) {
         self.power_cut();
-        self.0.record.note(&self.0.name, "the disk is empty");
+        self.lost_disk("the disk is empty", true);
         self.0.disk.wipe();
     }
 

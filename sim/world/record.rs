@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui};
 use mac::{EventKind, EventSource, event_id};
 use openraft_rt::{Oneshot as _, OneshotSender as _};
@@ -168,6 +169,17 @@ impl Record {
         inner.fact(at, fact);
     }
 
+    /// States a fact whose line is there already.
+    pub fn state(&self, fact: Fact) {
+        let at = virtual_now();
+        held(&self.0).fact(at, fact);
+    }
+
+    /// What an invariant still waits for; see [`Invariant::waiting`].
+    pub fn waiting(&self, core: &[String]) -> Option<String> {
+        held(&self.0).invariants.iter().find_map(|invariant| invariant.waiting(core))
+    }
+
     /// States what no invariant needs to find out.
     pub fn violate(&self, invariant: &'static str, text: String) {
         let at = virtual_now();
@@ -209,6 +221,16 @@ impl Record {
     /// A gateway has heard a frame to its end, at `tmst` on its counter.
     pub fn heard(&self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
         held(&self.0).witness.heard(gateway, tmst, carried);
+    }
+
+    /// Somebody has overheard the bytes of a frame that a gateway has heard.
+    pub fn overheard(&self, gateway: GatewayEui, tmst: u32, phy_payload: &Bytes) {
+        held(&self.0).witness.overheard(gateway, tmst, phy_payload);
+    }
+
+    /// Somebody who is no gateway sends a datagram in one's name.
+    pub fn forged(&self, datagram: &[u8]) {
+        held(&self.0).witness.forged(datagram);
     }
 
     /// From now on an answer may fit no question: bits are turned, or frames forged.

@@ -5,10 +5,10 @@
 //! that uplink ended, and so tells which reading an ACK bit acknowledges and which join-request a
 //! join-accept answers. Nothing here trusts a node, or a device's opinion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use gateway::semtech::{Downward, TxTiming, Txpk, parse_downward};
+use gateway::semtech::{Downward, TxTiming, Txpk, Upward, parse_downward, parse_upward};
 use lorawan::{
     Aes, DataFrame, DevAddr, DevEui, DevNonce, EncryptedJoinAccept, Frame, GatewayEui, JoinEui,
     Key, MicContext, SessionCiphers, SessionKeys, derive_session_1_0, fcnt_candidates,
@@ -18,6 +18,9 @@ use crate::oracle::{Ciphertext, Fact, Field, Reading, Transmission};
 
 /// The longest delay of a window, in seconds: RX2 of 15 + 1.
 const WINDOW_MAX_S: u32 = 16;
+
+/// Frames whose bytes are remembered, for whoever sends them again.
+const FRAMES_MAX: usize = 1_024;
 
 /// What a device was made with.
 #[derive(Clone, Debug)]
@@ -60,6 +63,9 @@ struct Session {
 pub struct Witness {
     roots: BTreeMap<DevEui, Root>,
     heard: BTreeMap<(GatewayEui, u32), Vec<Carried>>,
+    /// What frames carry that somebody has overheard, and their bytes, oldest first.
+    frames: BTreeMap<Bytes, Carried>,
+    overheard: VecDeque<Bytes>,
     sessions: BTreeMap<DevAddr, Vec<Session>>,
 }
 
@@ -75,6 +81,34 @@ impl Witness {
     /// A gateway has heard a frame to its end.
     pub fn heard(&mut self, gateway: GatewayEui, tmst: u32, carried: &Carried) {
         self.heard.entry((gateway, tmst)).or_default().push(carried.clone());
+    }
+
+    /// Somebody has overheard the bytes of a frame that a gateway has heard.
+    pub fn overheard(&mut self, gateway: GatewayEui, tmst: u32, phy_payload: &Bytes) {
+        // Two frames that end in the same microsecond cannot be told apart here.
+        let Some([carried]) = self.heard.get(&(gateway, tmst)).map(Vec::as_slice) else { return };
+        if self.frames.insert(phy_payload.clone(), carried.clone()).is_none() {
+            self.overheard.push_back(phy_payload.clone());
+        }
+        if self.overheard.len() > FRAMES_MAX
+            && let Some(oldest) = self.overheard.pop_front()
+        {
+            self.frames.remove(&oldest);
+        }
+    }
+
+    /// Somebody who is no gateway sends a datagram: the node will take the frames in it for heard by
+    /// the gateway it names, when it says. What is genuine among them may be answered.
+    pub fn forged(&mut self, datagram: &[u8]) {
+        let Ok(Upward::PushData(head, push)) = parse_upward(datagram) else { return };
+        for rxpk in push.rxpks {
+            if let Some(carried) = self.frames.get(&rxpk.phy_payload) {
+                let heard = self.heard.entry((head.gateway, rxpk.tmst)).or_default();
+                if !heard.contains(carried) {
+                    heard.push(carried.clone());
+                }
+            }
+        }
     }
 
     /// Reads a datagram for a gateway.
