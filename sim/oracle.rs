@@ -341,6 +341,35 @@ pub enum Fact {
         /// What it got.
         event: Event,
     },
+    /// How the event came that a [`Self::Delivered`] has just told of.
+    DeliveredAs {
+        /// Which client.
+        client: String,
+        /// The event's `deduplicationId`.
+        id: String,
+        /// Where it was published.
+        topic: String,
+        /// As delivered.
+        qos: u8,
+        /// Delivered again.
+        dup: bool,
+    },
+    /// A client has an account from now on, and no session under it.
+    Account {
+        /// Which client.
+        client: String,
+        /// The filter that covers all it may see.
+        sees: String,
+    },
+    /// A client asks for a connection: its CONNECT is on its way.
+    Connecting {
+        /// Which client.
+        client: String,
+        /// It wants nothing of an earlier session.
+        clean_start: bool,
+        /// It wants its session kept when this connection ends.
+        persistent: bool,
+    },
     /// A client's connection began.
     Connected {
         /// Which client.
@@ -355,6 +384,22 @@ pub enum Fact {
         /// Which client.
         client: String,
     },
+    /// A connection that its client has replaced by a newer one still speaks.
+    Stale {
+        /// Which client.
+        client: String,
+        /// When the newer connection began.
+        since: Duration,
+        /// What came; `None`: the answer to a ping.
+        message: Option<Message>,
+    },
+    /// A client asks for a subscription: its SUBSCRIBE is on its way.
+    Subscribes {
+        /// Which client.
+        client: String,
+        /// Its filter.
+        filter: String,
+    },
     /// A client's subscription is in force.
     Subscribed {
         /// Which client.
@@ -364,7 +409,7 @@ pub enum Fact {
         /// What it was granted.
         qos: u8,
     },
-    /// A client publishes a message, or the node has acknowledged it.
+    /// A client sends a message (each time it sends it is told), or the node has acknowledged it.
     Published {
         /// Which client.
         client: String,
@@ -410,6 +455,11 @@ pub enum Fact {
     Calm,
     /// The run is over, and this is what the log that remains permits.
     Audited(Permits),
+    /// Whatever must come about without faults has had its time.
+    Rested {
+        /// The hosts that must work: nodes, gateways and clients.
+        core: Vec<String>,
+    },
     /// The run is over; this is the event log that remains.
     Ended {
         /// All uplink events in it, in order.

@@ -8,6 +8,7 @@ mod history;
 mod s12_permitted;
 mod s13_no_unauthenticated_write;
 mod s14_secrets;
+mod s19_mqtt;
 mod s1_keystream;
 mod s20_one_radio;
 mod s20_outside_plan;
@@ -33,6 +34,7 @@ pub use s8_downlink_queue::DownlinkQueue;
 pub use s12_permitted::Permitted;
 pub use s13_no_unauthenticated_write::NoUnauthenticatedWrite;
 pub use s14_secrets::Secrets;
+pub use s19_mqtt::Mqtt;
 pub use s20_one_radio::OneRadio;
 pub use s20_outside_plan::OutsidePlan;
 pub use s21_bounded::Bounded;
@@ -69,6 +71,15 @@ pub trait Invariant {
     fn closing(&self) -> Option<String> {
         None
     }
+
+    /// Something that must still come about now that nothing goes wrong any more, if it waits for
+    /// anything.
+    ///
+    /// * `core`: the hosts that must work.
+    fn waiting(&self, core: &[String]) -> Option<String> {
+        let _ = core;
+        None
+    }
 }
 
 /// All of them, fresh.
@@ -86,6 +97,7 @@ pub fn all() -> Vec<Box<dyn Invariant + Send>> {
         Box::new(OutsidePlan::default()),
         Box::new(OneRadio::default()),
         Box::new(Windows::default()),
+        Box::new(Mqtt::default()),
     ]
 }
 

@@ -37,7 +37,8 @@ async fn before_and_after() -> (usize, usize) {
             raft: host::raft::Settings::default(),
         };
         let outside = Outside::new(Seed(1), server, "n1");
-        let running = service::start(outside, Store::open(disk, None).await.unwrap(), settings).await;
+        let running =
+            service::start(outside, Store::open(disk, None).await.unwrap(), settings).await;
         running.unwrap().failed().await;
     });
     let tasks = || Handle::current().metrics().num_tasks_by_node()["n1"];

@@ -150,7 +150,8 @@ impl Machine {
     pub(super) fn rot(&self, bits: u32, older: Duration) {
         let turned = self.0.disk.rot(bits, older);
         held(&self.0.boot).rotten = turned > 0;
-        self.0.record.note(&self.0.name, &format!("{turned} bits have rotted"));
+        let text = format!("{turned} bits have rotted");
+        self.disk_lost(&text, false);
     }
 
     /// A mirror mends what has rotted.
@@ -286,7 +287,7 @@ impl Machine {
     }
 
     fn end(&self, how: &str) {
-        Handle::current().kill(self.0.id);
+        crate::runtime::kill(self.0.id);
         self.down(how);
         let handle = {
             let mut boot = held(&self.0.boot);

@@ -66,7 +66,7 @@ use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
 use adversary::Adversary;
 use caller::{Caller, Shelf, Sizes, door_of};
-use client::{AppClient, Standing};
+use client::{AppClient, Part, Standing};
 use ear::Ear;
 use field::world_now;
 use gate::{Gate, Line};
@@ -225,7 +225,8 @@ impl World {
         let meadow = Meadow::new(&scenario, motes, record);
         let operator = Operator::new(&machines[0], record);
         let hosts = machines.iter().map(|one| (one.name().to_owned(), one.id())).collect();
-        let adversary = Adversary::new(seed, machines[0].socket(PORT_GATEWAYS), record);
+        let way_in = machines[0].socket(PORT_GATEWAYS);
+        let adversary = Adversary::new(&scenario, seed, way_in, record);
         Self {
             seed,
             record: record.clone(),
@@ -255,7 +256,7 @@ impl World {
         let version = self.scenario.devices.version;
         self.operator.provision(&self.gateways, &self.devices, version).await?;
         for (name, standing) in &self.clients {
-            standing.set_account(self.operator.account(name).await?);
+            standing.set_account(self.operator.account(name, standing.part()).await?);
         }
         Ok(())
     }
@@ -287,6 +288,9 @@ impl World {
             self.bring_in_client(place).await?;
         }
         self.prepare_shelf().await?;
+        for (place, face) in (0..).zip(self.adversary.faces(&self.gateways)) {
+            self.let_in_adversary(place, face).await?;
+        }
         self.differ();
         while !self.clients.iter().all(|(_, standing)| standing.is_subscribed()) {
             sleep_virtual(Duration::from_millis(50)).await;
@@ -308,12 +312,14 @@ impl World {
             self.machines.iter().map(|one| (one.id(), one.name().to_owned())).collect();
         let gateways = self.machines.iter().map(|one| one.socket(PORT_GATEWAYS));
         let gateways: BTreeSet<SocketAddr> = gateways.collect();
-        let record = self.record.clone();
-        self.net.set_tap(Box::new(move |sent| {
-            if let Some(lane) = lanes.get(&sent.node) {
-                record.datagram(lane, &sent);
-            } else if gateways.contains(&sent.to) {
-                record.pushed(&sent);
+        let (record, adversary) = (self.record.clone(), self.adversary.clone());
+        self.net.set_tap(Box::new(move |sent| match lanes.get(&sent.node) {
+            Some(lane) => record.datagram(lane, &sent),
+            None => {
+                if gateways.contains(&sent.to) {
+                    record.pushed(&sent);
+                }
+                adversary.overhear(&sent);
             }
         }));
     }
@@ -354,13 +360,7 @@ impl World {
     async fn switch_on(&mut self, place: u32, gateway: (String, GatewayEui)) -> Result<(), String> {
         let (id, address) = self.host(&gateway.0, 1, place);
         self.record.introduce_gateway(address, gateway.1);
-        let host = Handle::current().get_node(id).ok_or("a host that was built is there")?;
-        let bind = host.spawn(async {
-            let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-            Ok::<_, std::io::Error>([UdpSocket::bind(any)?, UdpSocket::bind(any)?].map(Arc::new))
-        });
-        let sockets = bind.await.map_err(|error| error.to_string())?;
-        let sockets = sockets.map_err(|error| error.to_string())?;
+        let sockets = bind_two(id).await?;
         let machine = self.machine_of(place).clone();
         let server = machine.socket(PORT_GATEWAYS);
         let line = Line { host: id, sockets, machine, server };
@@ -369,12 +369,24 @@ impl World {
         Ok(())
     }
 
+    /// A host of the adversary's, which pretends to be a gateway.
+    async fn let_in_adversary(&mut self, place: u32, face: GatewayEui) -> Result<(), String> {
+        let (id, address) = self.host(&format!("adv{}", place + 1), 9, place);
+        self.record.introduce_gateway(address, face);
+        self.adversary.move_in(face, address, bind_two(id).await?);
+        Ok(())
+    }
+
     async fn bring_in_client(&mut self, place: u32) -> Result<(), String> {
         let name = format!("app{}", place + 1);
-        let account = self.operator.account(&name).await?;
+        let part = Part::of(&self.scenario.clients, place);
+        let account = self.operator.account(&name, part).await?;
         let (id, _) = self.host(&name, 2, place);
-        let server = self.machine_of(place).socket(PORT_MQTT);
-        let client = AppClient::new(place, server, account, &self.record);
+        let way_in = (self.machine_of(place).socket(PORT_MQTT), account);
+        let devices = self.devices.iter().take(self.scenario.devices.count as usize);
+        let devices: Vec<_> = devices.map(|(_, dev_eui, _)| *dev_eui).collect();
+        let (scenario, seed) = (&self.scenario, self.seed);
+        let client = AppClient::new(scenario, seed, place, way_in, &devices, &self.record);
         self.clients.push((name, client.standing()));
         let host = Handle::current().get_node(id).ok_or("a host that was built is there")?;
         host.spawn(client.run());
@@ -444,6 +456,17 @@ impl World {
             });
         }
     }
+}
+
+/// The two sockets that a packet forwarder has, on a host.
+async fn bind_two(id: NodeId) -> Result<[Arc<UdpSocket>; 2], String> {
+    let host = Handle::current().get_node(id).ok_or("a host that was built is there")?;
+    let bind = host.spawn(async {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Ok::<_, std::io::Error>([UdpSocket::bind(any)?, UdpSocket::bind(any)?].map(Arc::new))
+    });
+    let sockets = bind.await.map_err(|error| error.to_string())?;
+    sockets.map_err(|error| error.to_string())
 }
 
 /// Names and EUIs of the gateways; twins have the EUI of the first.

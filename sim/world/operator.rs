@@ -18,6 +18,7 @@ use node::api::{ApiError, Credentials, EventFilter, Operation, Outcome, Unavaila
 use openraft_rt::AsyncRuntime;
 use scenario::DeviceVersion;
 
+use super::client::Part;
 use super::machine::Machine;
 use super::record::Record;
 use super::witness::{Personal, Root};
@@ -28,8 +29,10 @@ use crate::runtime::{MadsimRuntime, sleep_virtual};
 
 /// The tenant the cluster is founded with.
 pub(super) const TENANT: &str = "home";
-/// The one application.
+/// The application of all devices.
 const APPLICATION: &str = "meters";
+/// Another one, without devices.
+const STRANGERS: &str = "strangers";
 /// The profile of devices that join.
 const PROFILE: &str = "class A";
 /// The profile of personalised devices.
@@ -50,7 +53,10 @@ const REPENTS_AFTER: std::ops::Range<Duration> = Duration::ZERO..Duration::from_
 pub(super) struct Account {
     pub(super) user: String,
     pub(super) password: String,
+    /// The filter that the server suggests: events.
     pub(super) filter: String,
+    /// The filter that covers all it may see.
+    pub(super) sees: String,
 }
 
 /// The operator. Clones are the same.
@@ -202,13 +208,25 @@ impl Operator {
         }
     }
 
-    /// Makes an account that sees the application's events.
+    /// Makes an MQTT account with the rights that its part needs.
     ///
     /// Errors: the refusal.
-    pub(super) async fn account(&self, name: &str) -> Result<Account, String> {
+    pub(super) async fn account(&self, name: &str, part: Part) -> Result<Account, String> {
+        let (application, all) = match part {
+            Part::Listener
+            | Part::Onlooker { foreign: false }
+            | Part::Publisher { wide: false } => (APPLICATION, false),
+            Part::Onlooker { foreign: true } => {
+                self.found_strangers().await?;
+                (STRANGERS, false)
+            }
+            Part::Publisher { wide: true } => ("", true),
+        };
         let user = MqttUser {
             name: name.to_owned(),
-            application_id: APPLICATION.to_owned(),
+            application_id: application.to_owned(),
+            all,
+            can_publish: matches!(part, Part::Publisher { .. }),
             ..MqttUser::default()
         };
         let Outcome::MqttUserCreated(made) = self.call(Operation::CreateMqttUser(user)).await?
@@ -216,7 +234,22 @@ impl Operator {
             return Err("an account was asked for, and something else came".to_owned());
         };
         self.record.guard(&format!("the password of {name}"), made.password.as_bytes());
-        Ok(Account { user: made.name, password: made.password, filter: made.topic })
+        let scope = made.topic.split_inclusive('/').take(2).collect::<String>();
+        let sees = if all { "#".to_owned() } else { format!("{scope}#") };
+        Ok(Account { user: made.name, password: made.password, filter: made.topic, sees })
+    }
+
+    /// Makes the application in which nothing happens, unless it is there.
+    async fn found_strangers(&self) -> Result<(), String> {
+        let application = Application {
+            name: STRANGERS.to_owned(),
+            tenant_id: TENANT.to_owned(),
+            ..Application::default()
+        };
+        match self.try_call(Operation::CreateApplication(application)).await {
+            Ok(_) | Err(ApiError::AlreadyExists(_)) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Queues a downlink with a payload that nobody else has; with the chance `cancel` tries to take

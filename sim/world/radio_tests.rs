@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use scenario::Scenario;
 
 use super::{Record, Report, run};
-use crate::outside::Bug;
 use crate::runtime::held;
 use crate::trace::{Format, Trace};
 
@@ -56,7 +55,7 @@ fn tell(text: &str, seed: u64) -> Told {
     let paper = Paper::default();
     let out: Box<dyn Write + Send> = Box::new(paper.clone());
     let thread = std::thread::spawn(move || {
-        run(&scenario, seed, Bug::None, &Record::new(Trace::new(Format::Text, out)))
+        run(&scenario, seed, None, &Record::new(Trace::new(Format::Text, out)))
     });
     let report = thread.join().unwrap();
     let text = String::from_utf8(held(&paper.0).clone()).unwrap();

@@ -267,6 +267,17 @@ impl Record {
         held(&self.0).fact(at, fact);
     }
 
+    /// States a fact whose line is there already.
+    pub fn state(&self, fact: Fact) {
+        let at = virtual_now();
+        held(&self.0).fact(at, fact);
+    }
+
+    /// What an invariant still waits for; see [`Invariant::waiting`].
+    pub fn waiting(&self, core: &[String]) -> Option<String> {
+        held(&self.0).invariants.iter().find_map(|invariant| invariant.waiting(core))
+    }
+
     /// States what no invariant needs to find out.
     pub fn violate(&self, invariant: &'static str, text: String) {
         let at = virtual_now();
@@ -315,6 +326,17 @@ impl Record {
     /// The first downlink number that a personalised device was never sent.
     pub fn next_down(&self, dev_eui: DevEui) -> u32 {
         held(&self.0).witness.next_down(dev_eui)
+    }
+
+    /// Somebody has overheard the bytes of a frame that a gateway has heard.
+    pub fn overheard(&self, gateway: GatewayEui, tmst: u32, phy_payload: &Bytes) {
+        held(&self.0).witness.overheard(gateway, tmst, phy_payload);
+    }
+
+    /// Somebody who is no gateway sends a datagram in one's name.
+    pub fn forged(&self, datagram: &[u8]) {
+        let at = virtual_now();
+        held(&self.0).witness.forged(at, datagram);
     }
 
     /// The gateway at address `by` has heard a frame to its end, at `tmst` on its counter.

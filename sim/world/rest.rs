@@ -7,6 +7,7 @@ use node::api::wire::EventItem;
 use scenario::Fault;
 
 use super::World;
+use super::client::Part;
 use super::log::Auditor;
 use super::machine::Machine;
 use super::mote::{Order, Outcomes};
@@ -31,6 +32,7 @@ impl World {
         self.mend(&core).await;
         self.net.set_quality(Quality::default());
         self.meadow.rest();
+        self.clients.iter().for_each(|(_, standing)| standing.rest());
         let end = virtual_now() + self.scenario.settle.0;
         let ready_within = self.scenario.bounds.ready_within.0;
         self.machines.iter().for_each(Machine::start);
@@ -46,15 +48,15 @@ impl World {
         if let Err(step) = self.probe(tries).await {
             self.record.unmet(format!("V7: a fresh device has not {step} within {tries} tries"));
         }
-        while virtual_now() < end {
-            match self.nobody_waits(&core).await {
-                Ok(()) => return,
-                Err(_) => sleep_virtual(LOOKS).await,
-            }
+        let mut waits = self.nobody_waits(&core).await;
+        while waits.is_err() && virtual_now() < end {
+            sleep_virtual(LOOKS).await;
+            waits = self.nobody_waits(&core).await;
         }
-        if let Err(why) = self.nobody_waits(&core).await {
+        if let Err(why) = waits {
             self.record.unmet(format!("after {:?} of rest {why}", self.scenario.settle.0));
         }
+        self.record.fact("world", "at rest", Fact::Rested { core });
     }
 
     /// Hosts that must work from now on: a majority of the nodes, and some of the rest.
@@ -107,17 +109,22 @@ impl World {
         }
     }
 
-    /// Whether every client of the core has every event; all have subscribed before the first one.
+    /// Whether every listener of the core has every event (all have subscribed before the first
+    /// one), and every client of it what else it must get.
     async fn nobody_waits(&self, core: &[String]) -> Result<(), String> {
         let rows = self.operator.events(0).await?;
         let up = rows.iter().filter(|row| row.event == "up");
         let log = up.map(|row| super::log::uplink(&row.body)).collect::<Result<Vec<_>, _>>()?;
-        for (name, _) in self.clients.iter().filter(|(name, _)| core.contains(name)) {
-            if let Some(event) = self.record.missing(name, &log).first() {
+        for (name, standing) in self.clients.iter().filter(|(name, _)| core.contains(name)) {
+            if !standing.is_settled() {
+                return Err(format!("{name} is not connected, or waits for an answer"));
+            }
+            let missing = self.record.missing(name, &log);
+            if let (Part::Listener, Some(event)) = (standing.part(), missing.first()) {
                 return Err(format!("{name} has not got {event:?}"));
             }
         }
-        Ok(())
+        self.record.waiting(core).map_or(Ok(()), Err)
     }
 
     /// A fresh device joins, is acknowledged, and gets a downlink.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::semtech::{Downward, TxTiming, Txpk, parse_downward};
+use gateway::semtech::{Downward, TxTiming, Txpk, Upward, parse_downward, parse_upward};
 use lorawan::{
     Aes, DataFrame, DevAddr, DevEui, DevNonce, EncryptedJoinAccept, Frame, GatewayEui, JoinEui,
     Key, MicContext, SessionCiphers, SessionKeys, derive_session_1_0, fcnt_candidates,
@@ -32,6 +32,9 @@ const WINDOW_MAX_S: u32 = 16;
 const KEPT: Duration = Duration::from_secs(5 * 60);
 /// Hearings remembered at most, for very large runs: a minute of 100 gateways and 10,000 devices.
 const HEARINGS_MAX: usize = 1 << 20;
+
+/// Frames whose bytes are remembered, for whoever sends them again.
+const FRAMES_MAX: usize = 1_024;
 
 /// What a device was made with.
 #[derive(Clone, Debug)]
@@ -103,6 +106,9 @@ pub struct Witness {
     ages: VecDeque<(GatewayEui, u32, u64)>,
     /// Hearings so far.
     hearings: u64,
+    /// What frames carry that somebody has overheard, and their bytes, oldest first.
+    frames: BTreeMap<Bytes, Arc<Carried>>,
+    overheard: VecDeque<Bytes>,
     sessions: BTreeMap<DevAddr, Vec<Session>>,
     /// Keys of sessions that nobody has asked for yet.
     new_keys: Vec<Key>,
@@ -169,10 +175,50 @@ impl Witness {
             self.ages.pop_front();
         }
         let Some(gateway) = self.gateway_at(by) else { return };
+        self.take_down((gateway, tmst), Hearing { by, at, carried: Arc::clone(carried) });
+    }
+
+    fn take_down(&mut self, (gateway, tmst): (GatewayEui, u32), hearing: Hearing) {
         self.hearings += 1;
         let key = (gateway, tmst, self.hearings);
-        self.heard.insert(key, Hearing { by, at, carried: Arc::clone(carried) });
+        self.heard.insert(key, hearing);
         self.ages.push_back(key);
+    }
+
+    /// What the gateways of one EUI heard at a count.
+    fn at(&self, gateway: GatewayEui, tmst: u32) -> impl Iterator<Item = &Hearing> {
+        let all = (gateway, tmst, 0)..=(gateway, tmst, u64::MAX);
+        self.heard.range(all).map(|(_, hearing)| hearing)
+    }
+
+    /// Somebody has overheard the bytes of a frame that a gateway has heard.
+    pub fn overheard(&mut self, gateway: GatewayEui, tmst: u32, phy_payload: &Bytes) {
+        let mut heard = self.at(gateway, tmst);
+        // Two frames that end in the same microsecond cannot be told apart here.
+        let (Some(hearing), None) = (heard.next(), heard.next()) else { return };
+        let carried = Arc::clone(&hearing.carried);
+        drop(heard);
+        if self.frames.insert(phy_payload.clone(), carried).is_none() {
+            self.overheard.push_back(phy_payload.clone());
+        }
+        if self.overheard.len() > FRAMES_MAX
+            && let Some(oldest) = self.overheard.pop_front()
+        {
+            self.frames.remove(&oldest);
+        }
+    }
+
+    /// Somebody who is no gateway sends a datagram: the node will take the frames in it for heard by
+    /// the gateway it names, when it says. What is genuine among them may be answered.
+    pub fn forged(&mut self, at: Duration, datagram: &[u8]) {
+        let Ok(Upward::PushData(head, push)) = parse_upward(datagram) else { return };
+        for rxpk in push.rxpks {
+            let Some(carried) = self.frames.get(&rxpk.phy_payload).cloned() else { continue };
+            if !self.at(head.gateway, rxpk.tmst).any(|known| known.carried == carried) {
+                let by = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+                self.take_down((head.gateway, rxpk.tmst), Hearing { by, at, carried });
+            }
+        }
     }
 
     /// Reads a datagram for the gateway at an address.
