@@ -124,7 +124,7 @@ impl Auditor {
                     let life = self.lives.entry(device).or_default();
                     let session_epoch = life.epoch_of(&event.reading, record.may_reset(device));
                     let index = row.sequence;
-                    let line = format!("row {index}: up {}", event.reading.f_cnt);
+                    let line = format!("row {index}: up {} of {device}", event.reading.f_cnt);
                     let fact = Fact::Accepted { index, session_epoch, event: event.clone() };
                     record.fact("audit", &line, fact);
                     return Some(event);
@@ -163,5 +163,42 @@ pub(super) async fn audit(machine: Machine, operator: Operator, record: Record) 
                 reading.take(row, &record);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(dev_addr: u32, f_cnt: u32, payload: &'static str) -> Reading {
+        Reading {
+            device: DevEui::default(),
+            dev_addr: DevAddr::from_u32(dev_addr),
+            f_cnt,
+            f_port: Some(10),
+            payload: Bytes::from_static(payload.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn the_address_tells_the_session_also_of_a_frame_that_comes_after_the_next_join() {
+        let mut life = Life::default();
+        life.begin(DevAddr::from_u32(1));
+        assert_eq!(life.epoch_of(&reading(1, 0, "a"), false), 1);
+        life.begin(DevAddr::from_u32(2));
+        assert_eq!(life.epoch_of(&reading(1, 1, "b"), false), 1);
+        assert_eq!(life.epoch_of(&reading(2, 0, "c"), false), 2);
+        assert_eq!(life.epoch_of(&reading(2, 0, "d"), false), 2, "a second frame of one number");
+    }
+
+    #[test]
+    fn a_number_that_does_not_rise_begins_a_session_where_it_may() {
+        let mut life = Life::default();
+        assert_eq!(life.epoch_of(&reading(1, 7, "a"), true), 0);
+        assert_eq!(life.epoch_of(&reading(1, 8, "b"), true), 0);
+        assert_eq!(life.epoch_of(&reading(1, 0, "c"), true), 1, "it counts anew");
+        assert_eq!(life.epoch_of(&reading(1, 0, "d"), true), 2, "and at once again");
+        assert_eq!(life.epoch_of(&reading(1, 0, "d"), true), 2, "the same reading: no reset");
+        assert_eq!(life.epoch_of(&reading(1, 1, "e"), true), 2);
     }
 }

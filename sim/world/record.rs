@@ -354,7 +354,8 @@ impl Record {
         let (at, mut inner) = (virtual_now(), held(&self.0));
         let Some(gateway) = inner.witness.gateway_at(by) else { return };
         inner.witness.heard(at, by, tmst, carried);
-        inner.note(at, lane, &format!("hears {told} at {tmst}"));
+        let cut_off = if live { "" } else { ", cut off" };
+        inner.note(at, lane, &format!("hears {told} at {tmst}{cut_off}"));
         let (device, reading, wants_answer) = match carried.as_ref() {
             Carried::Join { dev_eui, .. } => (*dev_eui, None, true),
             Carried::Data { reading, confirmed } => {
