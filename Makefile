@@ -9,7 +9,7 @@ FRESH := $(shell echo $$((10000 + RANDOM * 10)))
 FRESH_SEEDS ?= $(FRESH)..$(shell echo $$(($(FRESH) + 3)))
 FUZZ_SECONDS ?= 600
 FILE ?= tests/data/cases/network_server_cases.json
-FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet commands
+FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet commands scenario
 SIM := cargo sim
 
 .PHONY: help demo test soak lint bench fuzz cases setup sim-test sim-bench unit

@@ -40,12 +40,12 @@ fn every_corpus_has_its_target() {
     assert_eq!(folders, targets);
 }
 
-/// Told by hand in `stories.rs`. `TERN_WRITE_CORPUS=1` writes them, `TERN_TRACE=1` prints them.
+/// Told in `fuzz/bodies`; `TERN_WRITE_CORPUS=1` writes them.
 #[test]
-fn every_story_is_in_the_corpus() {
-    let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/commands"));
-    for (name, bytes) in bodies::commands::stories::files() {
-        let file = corpus.join(&name);
+fn what_is_told_by_hand_is_in_the_corpus() {
+    let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus"));
+    for (target, name, bytes) in bodies::told_files() {
+        let file = corpus.join(target).join(&name);
         if std::env::var_os("TERN_WRITE_CORPUS").is_some() {
             fs::write(&file, &bytes).unwrap();
         }

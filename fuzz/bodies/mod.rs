@@ -8,16 +8,24 @@ pub mod commands;
 pub mod mac_commands;
 pub mod mqtt_packet;
 pub mod phy_payload;
+pub mod scenario;
 pub mod semtech_udp;
 
 /// One target's name, which is its corpus folder's too, and what it does with its bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("commands", commands::run),
     ("mac_commands", mac_commands::run),
     ("mqtt_packet", mqtt_packet::run),
     ("phy_payload", phy_payload::run),
+    ("scenario", scenario::run),
     ("semtech_udp", semtech_udp::run),
 ];
+
+/// Corpus files that are told in a source file: the target's name, and each file's name and bytes.
+pub fn told_files() -> impl Iterator<Item = (&'static str, String, Vec<u8>)> {
+    let stories = commands::stories::files().map(|(name, bytes)| ("commands", name, bytes));
+    stories.chain(scenario::files().map(|(name, bytes)| ("scenario", name, bytes)))
+}
