@@ -77,7 +77,7 @@ impl Mqtt {
             Kept::No if persistent => Kept::Maybe,
             // A clean start that is not answered may have come before or not at all.
             Kept::Yes if clean_start => Kept::Maybe,
-            kept => kept,
+            kept @ (Kept::No | Kept::Maybe | Kept::Yes) => kept,
         };
     }
 
@@ -117,7 +117,7 @@ impl Mqtt {
     }
 
     fn subscribed(&mut self, name: &str, at: Duration, text: &str, qos: u8) -> Option<String> {
-        let Some(client) = self.clients.get_mut(name) else { return None };
+        let client = self.clients.get_mut(name)?;
         let Some(asked) = client.asked.get_mut(text) else {
             return Some(format!("{name} is granted {text}, which it has not asked for"));
         };

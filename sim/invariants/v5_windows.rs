@@ -123,7 +123,7 @@ impl Windows {
         let used = asked.nonces.contains_key(&(join_eui, nonce));
         let higher = asked.nonces.keys().any(|(to, other)| *to == join_eui && *other >= nonce);
         *asked.nonces.entry((join_eui, nonce)).or_default() += 1;
-        (asked.last, asked.fresh) = (nonce, !used && !(rises && higher));
+        (asked.last, asked.fresh) = (nonce, !(used || rises && higher));
     }
 
     /// Which frame a gateway has heard; `None` if the server may refuse it.

@@ -261,7 +261,14 @@ impl Painter {
         let verdict = match status {
             TxStatus::Ok => Verdict::Accepted,
             TxStatus::TooLate => Verdict::TooLate,
-            _ => Verdict::Refused,
+            TxStatus::TooEarly
+            | TxStatus::CollisionPacket
+            | TxStatus::CollisionBeacon
+            | TxStatus::TxFreq
+            | TxStatus::TxPower
+            | TxStatus::GpsUnlocked
+            | TxStatus::QueueFull
+            | TxStatus::InternalError => Verdict::Refused,
         };
         self.builder.settle(arrow, Some(at), verdict, "");
     }

@@ -490,9 +490,9 @@ impl Record {
     /// What the invariants have to say at the end beside violations, each under its name.
     pub fn closing_words(&self) -> Vec<(&'static str, String)> {
         let inner = held(&self.0);
-        let words = |one: &Box<dyn Invariant + Send>| Some((one.name(), one.closing()?));
+        let words = |one: &(dyn Invariant + Send)| Some((one.name(), one.closing()?));
         let scanner = ("S14", inner.secrets.closing());
-        inner.invariants.iter().filter_map(words).chain([scanner]).collect()
+        inner.invariants.iter().filter_map(|one| words(one.as_ref())).chain([scanner]).collect()
     }
 
     /// Makes the cluster's identity known, which event identities are computed with.

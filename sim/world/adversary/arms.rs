@@ -49,6 +49,10 @@ impl Arms {
             let bytes = rubbish.pick(&mut self.dice);
             return Some(Shot { den: 0, way: Way::Up, bytes, genuine: false });
         }
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the kinds that are no attack do not come here"
+        )]
         match self.kind {
             FaultKind::Replay => self.replay(loot),
             FaultKind::BitFlips => self.turn_bits(loot),
