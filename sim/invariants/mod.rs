@@ -3,6 +3,7 @@
 //! Each file names its source line in the requirements ("G. Invariants of the simulator") and has
 //! tests that show both a history it passes and histories it must not pass.
 
+mod air;
 #[cfg(test)]
 mod history;
 mod s12_permitted;

@@ -9,8 +9,8 @@
 //!
 //! * A gateway that says TOO_LATE or TOO_EARLY was given a wrong moment: a miss, even if another
 //!   window was met.
-//! * A gateway that is sending something else (COLLISION_PACKET) may send in the other window, or
-//!   another gateway may. If none can, the air was full: told at the end, and no miss.
+//! * A gateway that is sending something else may send in the other window, or another gateway may.
+//!   If none can, the air was full: told at the end, and no miss.
 //! * Where datagrams get lost also without a fault, only what the node shows to have received (it
 //!   has asked its log about it) must be answered, and an answer may not reach its gateway.
 //! * Join-requests with a nonce that was used or does not rise are refused, frames of a device that
@@ -19,10 +19,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, TxStatus};
+use lorawan::{
+    DevAddr, DevEui, DevNonce, Direction, GatewayEui, JOIN_ACCEPT_DELAY1, JoinEui, RECEIVE_DELAY1,
+    RX2_AFTER_RX1, Region, TxStatus,
+};
 use scenario::FaultKind;
 use store::Command;
 
+use super::air::Air;
 use super::{Invariant, Violation, violation};
 use crate::oracle::{Fact, Reading, Seen, Transmission};
 
@@ -31,6 +35,8 @@ const LAST_WINDOW: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(
 /// A write that will find no space, an fsync that will fail, bits that have turned: how long it takes
 /// until the node meets them, and has dealt with them.
 const LIES_IN_WAIT: Duration = Duration::from_secs(45);
+/// The longest answer that is expected here, in bytes; a shorter one may find a smaller gap.
+const ANSWER_LEN_MAX: u8 = 48;
 /// A frame is decided so long after its last window: a fault that is told late still counts.
 const SETTLES_AFTER: Duration = Duration::from_secs(5);
 
@@ -48,8 +54,8 @@ struct Frame {
     at: Duration,
     /// When its last window opens.
     until: Duration,
-    /// A gateway has heard it that can reach the node.
-    live: bool,
+    /// The gateways that have heard it and can reach the node, each with its counter then.
+    live: Vec<(GatewayEui, u32)>,
     /// Something went wrong before its windows had passed.
     disturbed: bool,
     /// The node has asked its log about it.
@@ -74,6 +80,8 @@ pub struct Windows {
     /// What each device asked with last, the highest nonce before, and whether it may be accepted.
     joins: BTreeMap<DevEui, Asked>,
     nonces_rise: bool,
+    region: Option<&'static Region>,
+    air: Air,
     met: u64,
     crowded: u64,
 }
@@ -140,10 +148,10 @@ impl Windows {
         }
     }
 
-    fn heard(&mut self, at: Duration, key: Key, live: bool) {
+    fn heard(&mut self, at: Duration, key: Key, live: Option<(GatewayEui, u32)>) {
         let open = self.frames.iter_mut().rev().take_while(|frame| frame.at == at);
         if let Some(frame) = open.into_iter().find(|frame| frame.key == key) {
-            frame.live |= live;
+            frame.live.extend(live);
             return;
         }
         let last = LAST_WINDOW[usize::from(matches!(key, Key::Join(..)))];
@@ -152,7 +160,7 @@ impl Windows {
             key,
             at,
             until: at + last,
-            live,
+            live: live.into_iter().collect(),
             disturbed,
             received: false,
             answers: Vec::new(),
@@ -199,15 +207,37 @@ impl Windows {
         }
     }
 
+    /// Whether every gateway was sending something else in both windows.
+    fn is_crowded(&self, frame: &Frame) -> bool {
+        let Some(region) = self.region else { return false };
+        let delay1 = match frame.key {
+            Key::Data(_) => RECEIVE_DELAY1,
+            Key::Join(..) => JOIN_ACCEPT_DELAY1,
+        };
+        let taken = |gateway: GatewayEui, tmst: u32, delay: Duration, dr: Option<u8>| {
+            let Some(modulation) = dr.and_then(|dr| region.modulation(dr)) else { return true };
+            let begin = tmst.wrapping_add(u32::try_from(delay.as_micros()).unwrap_or(u32::MAX));
+            let airtime = lorawan::airtime(modulation, ANSWER_LEN_MAX, false);
+            self.air.is_taken(gateway, begin, airtime, frame.until)
+        };
+        frame.live.iter().all(|(gateway, tmst)| {
+            let uplink = self.air.uplink(*gateway, *tmst);
+            let dr = uplink.and_then(|modulation| region.dr_of(modulation, Direction::Up));
+            let rx1 = dr.and_then(|dr| region.rx1_dr(dr, 0, false));
+            let (rx2, later) = (Some(region.rx2_dr), delay1 + RX2_AFTER_RX1);
+            taken(*gateway, *tmst, delay1, rx1) && taken(*gateway, *tmst, later, rx2)
+        })
+    }
+
     /// Decides the frames whose windows passed long enough before `at`.
     fn settle(&mut self, at: Duration) -> Vec<String> {
         let mut misses = Vec::new();
         while self.frames.front().is_some_and(|frame| frame.until + SETTLES_AFTER <= at) {
             let Some(frame) = self.frames.pop_front() else { break };
-            if frame.disturbed || !frame.live {
+            if frame.disturbed || frame.live.is_empty() {
                 continue;
             }
-            match frame.verdict(self.rough) {
+            match frame.verdict(self.rough, self.is_crowded(&frame)) {
                 Verdict::Met => self.met += 1,
                 Verdict::Crowded => self.crowded += 1,
                 Verdict::Unknown => {}
@@ -231,7 +261,7 @@ enum Verdict {
 }
 
 impl Frame {
-    fn verdict(&self, rough: bool) -> Verdict {
+    fn verdict(&self, rough: bool, crowded: bool) -> Verdict {
         let said = |status: TxStatus| self.answers.iter().any(|answer| answer.2 == Some(status));
         if !rough && (said(TxStatus::TooLate) || said(TxStatus::TooEarly)) {
             return Verdict::Missed(format!("a gateway says {:?}", self.answers));
@@ -241,6 +271,9 @@ impl Frame {
         }
         if said(TxStatus::CollisionPacket) {
             return if rough { Verdict::Unknown } else { Verdict::Crowded };
+        }
+        if crowded && self.answers.is_empty() {
+            return Verdict::Crowded;
         }
         match (rough, self.answers.is_empty(), self.received) {
             (true, false, _) | (true, true, false) => Verdict::Unknown,
@@ -260,10 +293,12 @@ impl Invariant for Windows {
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
         let at = seen.at;
+        self.air.observe(seen);
         #[expect(clippy::wildcard_enum_match_arm, reason = "what answers, and what disturbs")]
         match &seen.fact {
             Fact::Begins(setting) => {
                 self.rough = setting.rough;
+                self.region = Some(setting.region);
                 self.calm = setting.calm;
                 self.nonces_rise = setting.nonces_rise;
             }
@@ -271,9 +306,9 @@ impl Invariant for Windows {
             Fact::JoinRequestSent { join_eui, dev_eui, dev_nonce } => {
                 self.asked(*dev_eui, *join_eui, *dev_nonce);
             }
-            Fact::Heard { device, reading, wants_answer: true, live, .. } => {
+            Fact::Heard { gateway, tmst, device, reading, wants_answer: true, live } => {
                 if let Some(key) = self.key(*device, reading.as_ref()) {
-                    self.heard(at, key, *live);
+                    self.heard(at, key, live.then_some((*gateway, *tmst)));
                 }
             }
             Fact::Logged { proposals, .. } => {
@@ -325,8 +360,8 @@ impl Invariant for Windows {
 #[cfg(test)]
 mod tests {
     use super::super::history::{
-        SETTING, accept_uplink, acknowledgement, device, gateway, join_accept, join_request,
-        logged, reading, transmission, uplink_sent,
+        ADDRESS, SETTING, SF7, accept_uplink, acknowledgement, device, gateway, join_accept,
+        join_request, logged, reading, transmission, uplink_sent,
     };
     use super::*;
     use crate::oracle::Setting;
@@ -387,6 +422,38 @@ mod tests {
         assert!(found(SETTING, &crowded).is_empty(), "the air is full");
         let other = [(10_000, uplink_sent(2, "later")), (10_100, heard(true))];
         assert!(found(SETTING, &other).is_empty(), "a counter that went back is refused");
+    }
+
+    #[test]
+    fn where_every_gateway_is_sending_something_else_nothing_is_missed() {
+        let pushed = |tmst| Fact::Pushed {
+            gateway: gateway(1),
+            tmst,
+            frequency_hz: 868_100_000,
+            modulation: SF7,
+        };
+        // RX1 opens at 1 s of the gateway's counter, RX2 at 2 s.
+        let other = |tmst, millis| Fact::DownlinkHanded {
+            how: Transmission {
+                token: 9,
+                tmst: Some(tmst),
+                airtime: Duration::from_millis(millis),
+                ..transmission()
+            },
+            device: device(2),
+            dev_addr: ADDRESS,
+            f_cnt: 1,
+            ciphertexts: Vec::new(),
+            payload: None,
+            acknowledges: None,
+        };
+        let with = |others: Vec<(u64, Fact)>| {
+            let found = found(SETTING, &[others, unanswered(), vec![(10_110, pushed(0))]].concat());
+            found.len()
+        };
+        assert_eq!(with(vec![(9_900, other(900_000, 200)), (9_950, other(2_500_000, 50))]), 0);
+        assert_eq!(with(vec![(9_900, other(900_000, 200))]), 1, "RX2 was free");
+        assert_eq!(with(vec![(9_900, other(2_500_000, 200))]), 1, "RX1 was free");
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) const PORT_MQTT: u16 = 1_883;
 const SUPERVISOR_PAUSE: Duration = Duration::from_secs(2);
 /// How often the supervisor looks.
 const SUPERVISOR_LOOKS: Duration = Duration::from_millis(500);
+/// What a disk answers whose machine has no power.
+const NO_POWER: &str = "the machine has died";
 /// How long a node may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Entries kept behind one.
@@ -221,7 +223,9 @@ impl Machine {
             let mut boot = held(&inner.boot);
             boot.failed = true;
             boot.handle = None;
-            let excused = boot.excused > 0 || boot.rotten || boot.misdirected;
+            // Power went within a write: the disk knows it a moment before the node is ended.
+            let unpowered = text.contains(NO_POWER);
+            let excused = boot.excused > 0 || boot.rotten || boot.misdirected || unpowered;
             boot.excused = boot.excused.saturating_sub(1);
             excused
         };

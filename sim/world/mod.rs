@@ -313,6 +313,16 @@ impl World {
         let gateways = self.machines.iter().map(|one| one.socket(PORT_GATEWAYS));
         let gateways: BTreeSet<SocketAddr> = gateways.collect();
         let (record, adversary) = (self.record.clone(), self.adversary.clone());
+        let (ear, writers) = (self.record.clone(), lanes.clone());
+        self.net.set_stream_tap(Box::new(move |sent| {
+            if let Some(lane) = writers.get(&sent.node) {
+                ear.look(lane, &format!("stream {}>{}", sent.from, sent.to), sent.payload);
+            }
+        }));
+        for machine in &self.machines {
+            let (ear, name) = (self.record.clone(), machine.name().to_owned());
+            machine.disk().set_tap(Box::new(move |bytes| ear.look(&name, "disk", bytes)));
+        }
         self.net.set_tap(Box::new(move |sent| match lanes.get(&sent.node) {
             Some(lane) => record.datagram(lane, &sent),
             None => {

@@ -202,7 +202,7 @@ fn a_repetition_says_so_unless_the_node_has_forgotten_or_the_publisher_said_it_a
     let text = violated([before.clone(), twice].concat());
     assert!(text.contains("2 times on one connection"), "{text}");
     // What was under way when the node died was sent before.
-    let late = vec![restarted(), got("app1", again(m1))];
+    let late = vec![restarted(), got("app1", m1)];
     let text = violated([before, late].concat());
     assert!(text.contains("2 times on one connection"), "{text}");
 }

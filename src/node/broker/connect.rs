@@ -336,9 +336,8 @@ impl Broker {
         let Some(client) = self.clients.get_mut(&stream) else { return };
         let is_v311 = client.connection.version() == Version::V311;
         if is_v311 && reason == ReasonCode::QuotaExceeded {
-            // 3.1.1 has no word for it. Without an answer the client keeps the message; on its next
-            // connection it says it again, and everything after it: the order holds.
-            return self.end(view, stream, reason);
+            // 3.1.1 has no word for it: without an answer the client keeps the message.
+            return;
         }
         let ack = mqtt::Ack::new(packet_id, reason);
         let packet = match qos {
