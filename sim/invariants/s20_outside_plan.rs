@@ -162,7 +162,16 @@ impl Invariant for OutsidePlan {
                 self.doubtful = setting.doubtful;
                 Vec::new()
             }
-            Fact::Fault { kind: FaultKind::Noise, .. } => {
+            // Whoever forges uplinks chooses what the node believes of them.
+            Fact::Fault {
+                kind:
+                    FaultKind::Noise
+                    | FaultKind::Replay
+                    | FaultKind::BitFlips
+                    | FaultKind::ForgedGateways
+                    | FaultKind::JoinFlood,
+                ..
+            } => {
                 self.doubtful = true;
                 Vec::new()
             }

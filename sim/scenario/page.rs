@@ -110,10 +110,8 @@ fn kind_of(field: &Value) -> String {
         }
         .to_owned();
     }
-    let kind = match &field["type"] {
-        Value::Array(kinds) => kinds.first().cloned().unwrap_or_default(),
-        other => other.clone(),
-    };
+    let kind = &field["type"];
+    let kind = kind.as_array().and_then(|kinds| kinds.first()).unwrap_or(kind);
     match kind.as_str().unwrap_or_default() {
         "integer" | "number" => "number",
         "string" => "text",
