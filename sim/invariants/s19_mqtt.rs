@@ -38,6 +38,8 @@ pub struct Mqtt {
     restarts: u64,
     /// Who must have got everything, once that is decided.
     core: Option<Vec<String>>,
+    /// A disk has lost something, and nobody can say what: nothing is promised any more.
+    void: bool,
 }
 
 /// How something came.
@@ -397,6 +399,9 @@ impl Invariant for Mqtt {
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
         let at = seen.at;
+        if self.void {
+            return Vec::new();
+        }
         #[expect(clippy::wildcard_enum_match_arm, reason = "others concern other promises")]
         let wrong: Vec<String> = match &seen.fact {
             Fact::UplinkSent { reading, .. } => {
@@ -407,7 +412,11 @@ impl Invariant for Mqtt {
                 self.restarts += 1;
                 Vec::new()
             }
-            Fact::DiskLost { .. } => {
+            Fact::DiskLost { wiped: false, .. } => {
+                self.void = true;
+                Vec::new()
+            }
+            Fact::DiskLost { wiped: true, .. } => {
                 self.lose_all();
                 Vec::new()
             }
@@ -462,6 +471,6 @@ impl Invariant for Mqtt {
     }
 
     fn waiting(&self, core: &[String]) -> Option<String> {
-        self.missing(core)
+        if self.void { None } else { self.missing(core) }
     }
 }

@@ -152,8 +152,7 @@ impl Machine {
     pub(super) fn rot(&self, bits: u32, older: Duration) {
         let turned = self.0.disk.rot(bits, older);
         held(&self.0.boot).rotten = turned > 0;
-        let text = format!("{turned} bits have rotted");
-        self.disk_lost(&text, false);
+        self.0.record.note(&self.0.name, &format!("{turned} bits have rotted"));
     }
 
     /// A mirror mends what has rotted.

@@ -76,7 +76,7 @@ bugs! {
     /// A failed fsync is passed over, and the node goes on.
     FsyncErrorIgnored: "fsync-error-ignored", ["expect"], "fsync_error_stops";
     /// A batch that a full disk has refused is answered as done.
-    FullDiskAnswered: "full-disk-answered", ["S7"], "disk_full_each_site";
+    FullDiskAnswered: "full-disk-answered", ["V1"], "disk_full_each_site";
     /// The checksum of a record is not looked at: rotten bytes are served.
     ChecksumUnchecked: "checksum-unchecked", ["S6"], "swarm";
     /// An entry of the log counts as stored when the disk has it in hand: its effects leave first.
@@ -88,7 +88,7 @@ bugs! {
     /// A counter up to 16 below the last is taken as new, however often it comes.
     ReplayWindow: "replay-window", ["S6"], "replay_attack";
     /// A frame whose MIC no session made is taken as the first session's.
-    MicUnchecked: "mic-unchecked", ["S13"], "malformed_flood";
+    MicUnchecked: "mic-unchecked", ["S13"], "replay_attack";
     /// The upper half of the frame counter never advances.
     UpperHalfFrozen: "upper-half-frozen", ["expect"], "fcnt16_wrap";
 

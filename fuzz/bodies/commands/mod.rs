@@ -138,13 +138,13 @@ impl History {
         self.model.first_row = self.here.first_event();
         check::same(&self.model, &self.here);
         check::changes_are_named(&before, &self.here, &applied.changes);
-        if let ([_], [(_, reply)]) = (&entry.proposals[..], &applied.replies[..]) {
-            if changes_nothing(reply) {
-                check::untouched(&before, &self.here);
-                assert!(applied.rows.is_empty(), "a row of nothing: {reply:?}");
-                let ended = |change: &Change| matches!(change, Change::ClientEnded { .. });
-                assert!(applied.changes.iter().all(ended), "a change of nothing: {reply:?}");
-            }
+        if let ([_], [(_, reply)]) = (&entry.proposals[..], &applied.replies[..])
+            && changes_nothing(reply)
+        {
+            check::untouched(&before, &self.here);
+            assert!(applied.rows.is_empty(), "a row of nothing: {reply:?}");
+            let ended = |change: &Change| matches!(change, Change::ClientEnded { .. });
+            assert!(applied.changes.iter().all(ended), "a change of nothing: {reply:?}");
         }
     }
 

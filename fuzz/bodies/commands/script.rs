@@ -91,6 +91,7 @@ pub(crate) enum Step {
 }
 
 /// One proposal of an entry.
+#[expect(clippy::large_enum_variant, reason = "a handful at a time; a box would only blur it")]
 pub(crate) enum Ask {
     /// A new question.
     New(Command),

@@ -81,7 +81,7 @@ impl Script<'_> {
         let known = Known::of(model, dev_eui);
         let session_epoch = known.epoch(two(flags, 0));
         let speaks = [known.session(), known.pending()].into_iter().flatten();
-        let session = speaks.filter(|session| session.epoch == session_epoch).last();
+        let session = speaks.filter(|session| session.epoch == session_epoch).next_back();
         let session = session.or(known.session());
         let last = session.and_then(|session| session.uplink.last);
         let f_cnt = match what % 16 {
