@@ -45,6 +45,10 @@ async fn compare(machine: &Machine, operator: &Operator, record: &Record) -> boo
         // It does not run: another time.
         return true;
     }
+    // A node that has stood still has a backlog, and answers only when it is at it.
+    if operator.call(Operation::GetMetrics).await.is_err() {
+        return true;
+    }
     let (boot, before) = (machine.boot_number(), arrived());
     sleep_virtual(QUIET).await;
     if arrived() != before {

@@ -37,9 +37,7 @@ impl World {
         let ready_within = self.scenario.bounds.ready_within.0;
         self.machines.iter().for_each(Machine::start);
         if !self.operator.ready_within(ready_within).await {
-            return self
-                .record
-                .unmet(format!("V1: the node does not serve after {ready_within:?}"));
+            return self.not_serving(format!("V1: the node does not serve after {ready_within:?}"));
         }
         while self.meadow.is_busy() && virtual_now() < end {
             sleep_virtual(LOOKS).await;
@@ -57,6 +55,16 @@ impl World {
             self.record.unmet(format!("after {:?} of rest {why}", self.scenario.settle.0));
         }
         self.record.fact("world", "at rest", Fact::Rested { core });
+    }
+
+    /// A node that must serve does not. With one disk, one that was written astray may be beyond
+    /// repair; the node is right to refuse it.
+    fn not_serving(&self, text: String) {
+        if self.machines.iter().any(Machine::is_doubtful) {
+            self.record.note("world", &format!("excused by a doubtful disk: {text}"));
+        } else {
+            self.record.unmet(text);
+        }
     }
 
     /// Hosts that must work from now on: a majority of the nodes, and some of the rest.
@@ -195,7 +203,7 @@ impl World {
         self.machines.iter().for_each(Machine::power_cut);
         self.machines.iter().for_each(Machine::start);
         if !self.operator.ready_within(self.scenario.bounds.ready_within.0).await {
-            return self.record.unmet("V1: the node does not serve after the last cut".to_owned());
+            return self.not_serving("V1: the node does not serve after the last cut".to_owned());
         }
         let rows = match self.operator.events(0).await {
             Ok(rows) => rows,

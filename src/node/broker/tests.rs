@@ -212,7 +212,12 @@ impl Bench {
                     }
                     Effect::Propose(proposal) => self.proposed.push(proposal),
                     Effect::PauseReading { .. } => {}
-                    other => panic!("{other:?}"),
+                    other @ (Effect::SendDatagram { .. }
+                    | Effect::Reply { .. }
+                    | Effect::PersistCursor { .. }
+                    | Effect::ReadEvents { .. }
+                    | Effect::CheckPassword { .. }
+                    | Effect::HashPassword { .. }) => panic!("{other:?}"),
                 }
             }
             for (stream, peer) in &mut self.peers {
