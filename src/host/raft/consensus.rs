@@ -326,11 +326,13 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Inner<R, D, M> {
 
     /// Starts openraft on what the disk holds.
     async fn launch(&self) -> Result<Run<R>, ConsensusError> {
-        // Also a barrier: what an earlier run submitted is decided before the log is read. And
-        // the pieces of a snapshot that was never finished go.
-        let keep = self.shared.generation();
-        let barrier = Batch::new().with(Op::DropSnapshotsExcept { generation: keep });
-        self.disk.commit(barrier).await?;
+        self.shared.close_unfinished();
+        // A barrier: what an earlier run submitted is decided before anything is read.
+        self.disk.commit(Batch::new()).await?;
+        let keep = self.shared.reload(&self.disk)?;
+        // The pieces of a snapshot that was never finished go.
+        let sweep = Batch::new().with(Op::DropSnapshotsExcept { generation: keep });
+        self.disk.commit(sweep).await?;
         let fault = Fault::default();
         let growth = Arc::clone(&self.shared.growth);
         let (disk, cache) = (self.disk.clone(), self.settings.cache_bytes);

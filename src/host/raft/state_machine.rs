@@ -28,6 +28,8 @@ pub(crate) struct Shared<R: AsyncRuntime> {
     applied: R::Mutex<Applied>,
     current: Mutex<Option<SnapshotRecord>>,
     generation: AtomicU64,
+    /// Generations up to this one that are not current by now never will be.
+    closed: AtomicU64,
     /// Bytes appended since the last snapshot.
     pub(crate) growth: Arc<AtomicU64>,
     /// openraft's own suite leaves out entries.
@@ -45,17 +47,14 @@ struct Applied {
 impl<R: AsyncRuntime> Shared<R> {
     /// Reads which snapshot is current.
     pub(crate) fn load(disk: &impl Disk) -> Result<Self, StorageError> {
-        let current = disk
-            .database()
-            .meta(Meta::Snapshot)?
-            .map(|bytes| decode_snapshot(&bytes).map_err(|e| e.at("meta", "snapshot")))
-            .transpose()?;
+        let current = current_on(disk)?;
         let generation = current.as_ref().map_or(0, |snapshot| snapshot.generation);
         let applied = Applied { last: None, members: Members::default(), run: 0 };
         Ok(Self {
             applied: R::Mutex::new(applied),
             current: Mutex::new(current),
             generation: AtomicU64::new(generation),
+            closed: AtomicU64::new(0),
             growth: Arc::default(),
             #[cfg(test)]
             holes: Default::default(),
@@ -78,14 +77,33 @@ impl<R: AsyncRuntime> Shared<R> {
         next.index() != last.index() + 1
     }
 
-    /// Generation of the current snapshot, if there is one.
-    pub(crate) fn generation(&self) -> Option<u64> {
-        self.current().map(|snapshot| snapshot.generation)
+    /// Lets no snapshot become current that is being written now: its run has ended, and its pieces
+    /// are about to go.
+    pub(crate) fn close_unfinished(&self) {
+        let _published = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(self.generation.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Takes for current what the disk says; returns its generation. A publication that was refused
+    /// for want of room may have landed or not: only the disk knows.
+    pub(crate) fn reload(&self, disk: &impl Disk) -> Result<Option<u64>, StorageError> {
+        let found = current_on(disk)?;
+        let generation = found.as_ref().map(|snapshot| snapshot.generation);
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(generation)
     }
 
     fn current(&self) -> Option<SnapshotRecord> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// The snapshot that the disk holds for current.
+fn current_on(disk: &impl Disk) -> Result<Option<SnapshotRecord>, StorageError> {
+    let found = disk.database().meta(Meta::Snapshot)?;
+    found
+        .map(|bytes| decode_snapshot(&bytes).map_err(|error| error.at("meta", "snapshot")))
+        .transpose()
 }
 
 /// The state machine of one run of consensus.
@@ -161,6 +179,9 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> StateMachine<R, D, M> {
                 .is_some_and(|current| current.meta.last_log_id > record.meta.last_log_id);
             if newer {
                 return Err(io::Error::other("a newer snapshot came first"));
+            }
+            if record.generation <= self.shared.closed.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the run that wrote this snapshot has ended"));
             }
             *current = Some(record);
             self.disk.commit(batch)

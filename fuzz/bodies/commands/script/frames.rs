@@ -80,8 +80,8 @@ impl Script<'_> {
         let (what, extra) = (self.byte(), self.byte());
         let known = Known::of(model, dev_eui);
         let session_epoch = known.epoch(two(flags, 0));
-        let speaks = [known.session(), known.pending()].into_iter().flatten();
-        let session = speaks.filter(|session| session.epoch == session_epoch).next_back();
+        let mut speaks = [known.session(), known.pending()].into_iter().flatten();
+        let session = speaks.rfind(|session| session.epoch == session_epoch);
         let session = session.or(known.session());
         let last = session.and_then(|session| session.uplink.last);
         let f_cnt = match what % 16 {
