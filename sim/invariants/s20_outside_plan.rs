@@ -3,8 +3,8 @@
 //! sub-band, over any hour, is within the duty cycle.
 //!
 //! Source: requirements, part G, S20; RP002-1.0.4. An uplink is what a PUSH_DATA says: the node
-//! knows no more. Where links turn bits it may have been told something else, and then a downlink is
-//! only held against the region.
+//! knows no more, and answers on the frequency it was told. Where links turn bits or somebody forges
+//! uplinks it may have been told anything, and nothing is held against it then.
 //!
 //! The server does not keep a duty cycle yet. The ledger of air-time is kept all the same, and the
 //! busiest hour told at the end; [`OutsidePlan::holding_duty_cycle`] makes it a promise. That a
@@ -74,6 +74,9 @@ impl OutsidePlan {
     fn handed(&mut self, how: &Transmission, delay1: Duration) -> Vec<String> {
         self.transmissions += 1;
         self.handed.insert((how.gateway, how.token), how.clone());
+        if self.doubtful {
+            return Vec::new();
+        }
         let Some(region) = self.region else { return Vec::new() };
         let wrong = outside(region, how).or_else(|| self.no_window(region, how, delay1));
         wrong.into_iter().collect()

@@ -97,6 +97,7 @@ struct Inner {
     delivered: BTreeMap<String, BTreeSet<String>>,
     asked: BTreeMap<(DevEui, JoinEui), BTreeSet<DevNonce>>,
     cluster: Option<[u8; 16]>,
+    foundings: u32,
     promises: Vec<(Promise, OnceSender<()>)>,
     painter: Option<Painter>,
     histories: Histories,
@@ -219,6 +220,7 @@ impl Record {
             delivered: BTreeMap::new(),
             asked: BTreeMap::new(),
             cluster: None,
+            foundings: 0,
             promises: Vec::new(),
             painter: None,
             histories: Histories::default(),
@@ -495,9 +497,17 @@ impl Record {
         inner.invariants.iter().filter_map(|one| words(one.as_ref())).chain([scanner]).collect()
     }
 
+    /// Whether the cluster was founded more than once: clients subscribed anew then, and events of
+    /// the time between are nobody's.
+    pub fn founded_anew(&self) -> bool {
+        held(&self.0).foundings > 1
+    }
+
     /// Makes the cluster's identity known, which event identities are computed with.
     pub fn introduce_cluster(&self, cluster: [u8; 16]) {
-        held(&self.0).cluster = Some(cluster);
+        let mut inner = held(&self.0);
+        inner.foundings += 1;
+        inner.cluster = Some(cluster);
     }
 
     /// A row of the event log says that a device was activated.

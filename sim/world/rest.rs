@@ -120,6 +120,10 @@ impl World {
     /// Whether every listener of the core has every event (all have subscribed before the first
     /// one), and every client of it what else it must get.
     async fn nobody_waits(&self, core: &[String]) -> Result<(), String> {
+        if self.record.founded_anew() {
+            // Who must have got what is for S19 alone to say then.
+            return Ok(());
+        }
         let rows = self.operator.events(0).await?;
         let up = rows.iter().filter(|row| row.event == "up");
         let log = up.map(|row| super::log::uplink(&row.body)).collect::<Result<Vec<_>, _>>()?;
