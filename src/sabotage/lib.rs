@@ -102,7 +102,7 @@ bugs! {
 
     // Downlinks.
     /// What a start voids of its grants goes back to be granted again.
-    GrantGivenBack: "grant-given-back", ["S1"], "first_light";
+    GrantGivenBack: "counter-reuse-after-restart", ["S1"], "first_light";
     /// The answer to a retransmission is built anew under the old number.
     RepeatBuiltAnew: "repeat-built-anew", ["S1"], "rough_weather";
     /// When a device starts its counter anew, so does the downlink counter, under the same keys.
