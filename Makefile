@@ -35,7 +35,6 @@ unit: ## unit, property, process and client tests; corpus replay; tidiness and p
 
 sim-test: ## every scenario on fixed and fresh seeds, two double runs, each planted bug until caught
 	cargo sim-lint
-	cargo sim-test
 	$(SIM) canary
 	@for scenario in scenarios/*.toml; do \
 	  $(SIM) $$scenario --seeds $(SEEDS) && $(SIM) $$scenario --seeds $(FRESH_SEEDS) || exit 1; \

@@ -54,7 +54,8 @@ enum Verb {
     Sabotage(sabotage::Ask),
     /// Run the one that must fail: does the simulator see at all?
     Canary,
-    /// Take away from a failing run whatever it does not need, and write what is left as a scenario.
+    /// Take away from a failing run whatever it does not need, and write what is left as a
+    /// scenario.
     Shrink {
         /// The scenario file.
         scenario: PathBuf,

@@ -258,7 +258,8 @@ impl Mqtt {
         })
     }
 
-    /// What was acknowledged after it had subscribed, and the last that was retained since it asked:
+    /// What was acknowledged after it had subscribed, and the last that was retained since it
+    /// asked:
     /// that came to it as retained, or as said, or a later one did.
     fn missing_message(&self, name: &str, client: &Client) -> Option<String> {
         self.flood.all().find_map(|(payload, said)| {

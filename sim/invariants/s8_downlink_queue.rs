@@ -2,8 +2,10 @@
 //! sent under at most as many numbers as it may be tried; items go in the order of their calls; an
 //! item that was cancelled is not sent.
 //!
-//! Source: requirements, part G, S8. The same bytes may leave any number of times (RX1, RX2, another
-//! gateway, the answer to a repetition): what counts is the number they are sent under. A call whose
+//! Source: requirements, part G, S8. The same bytes may leave any number of times (RX1, RX2,
+//! another
+//! gateway, the answer to a repetition): what counts is the number they are sent under. A call
+//! whose
 //! answer did not come may have queued its item, now, later or never.
 
 use std::collections::{BTreeMap, BTreeSet};

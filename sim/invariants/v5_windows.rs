@@ -32,7 +32,8 @@ use crate::oracle::{Fact, Reading, Seen, Transmission};
 
 /// From the end of an uplink to its last window: RX2 of data, and of a join.
 const LAST_WINDOW: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
-/// A write that will find no space, an fsync that will fail, bits that have turned: how long it takes
+/// A write that will find no space, an fsync that will fail, bits that have turned: how long it
+/// takes
 /// until the node meets them, and has dealt with them.
 const LIES_IN_WAIT: Duration = Duration::from_secs(45);
 /// The longest answer that is expected here, in bytes; a shorter one may find a smaller gap.

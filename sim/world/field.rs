@@ -3,7 +3,8 @@
 //! A device's frame reaches gateways when it ends, a gateway's frame reaches devices when it
 //! begins. A gateway hears a frame unless its dice say no, another frame on the same frequency and
 //! data rate overlaps it, or the gateway itself is sending meanwhile. [`Field::step`] does what is
-//! due and says when the next thing is; each change from outside goes through a method here, so that
+//! due and says when the next thing is; each change from outside goes through a method here, so
+//! that
 //! its consequences follow at once. Devices and gateways keep the world's time: their clocks are
 //! not put to the test here.
 //!

@@ -1,4 +1,5 @@
-//! The field as the rest of the world holds it: one task lives its moments, one for each socket of a
+//! The field as the rest of the world holds it: one task lives its moments, one for each socket of
+//! a
 //! gateway receives, and every method is a change from outside at this moment.
 
 use std::sync::{Arc, Mutex};

@@ -15,6 +15,7 @@ mod audit;
 mod caller;
 mod census;
 mod client;
+mod counts;
 mod ear;
 mod field;
 mod gate;
@@ -53,7 +54,8 @@ use openraft_rt::AsyncRuntime;
 use sabotage::Bug;
 use scenario::{Fault, Network, Scenario};
 
-pub use record::{Counts, Record};
+pub use counts::Counts;
+pub use record::Record;
 pub use report::Report;
 pub use witness::{Carried, Personal, Root, Witness};
 

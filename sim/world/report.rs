@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::Counts;
+use super::counts::Counts;
 
 /// What came of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -271,7 +271,8 @@ impl Script<'_> {
         Command::CloseClientSession { client_id, fence, end: bit(flags, 0) }
     }
 
-    /// `[client, flags, filter, filter]`: the upper bits of the second tell whether to remove it, to
+    /// `[client, flags, filter, filter]`: the upper bits of the second tell whether to remove it,
+    /// to
     /// add it too, or to do nothing else but remove it.
     fn subscribe(&mut self, model: &Model) -> Command {
         let (client_id, flags) = (client(self.pick(3)), self.byte());

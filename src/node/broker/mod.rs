@@ -240,7 +240,8 @@ impl Broker {
         core::mem::take(&mut self.overflowed)
     }
 
-    /// The state is that of today: clients are let in from now on. Before, they would find accounts,
+    /// The state is that of today: clients are let in from now on. Before, they would find
+    /// accounts,
     /// subscriptions and retained messages as they were at some time of the past.
     pub fn serve(&mut self) {
         self.serving = true;
@@ -398,7 +399,8 @@ impl Broker {
         self.again_at.get_or_insert(view.now.instant + AGAIN_AFTER);
     }
 
-    /// Puts a command into the log, under a name of its own, behind all that waits to be told again:
+    /// Puts a command into the log, under a name of its own, behind all that waits to be told
+    /// again:
     /// the end of a connection before the next one's begin, one message before a later one.
     fn propose(&mut self, waiting: Waiting, command: Command) {
         let mut name = [0; 16];

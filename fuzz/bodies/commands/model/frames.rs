@@ -424,7 +424,8 @@ struct Choice {
     more: bool,
 }
 
-/// First in, first out: the oldest item goes if nothing confirmed is in flight and it fits; what can
+/// First in, first out: the oldest item goes if nothing confirmed is in flight and it fits; what
+/// can
 /// never go is dropped.
 fn choose(
     session: &DeviceSession,
@@ -469,7 +470,8 @@ fn choose(
     choice
 }
 
-/// Whether a downlink can bear the number that an application encrypted for: the one in hand, or one
+/// Whether a downlink can bear the number that an application encrypted for: the one in hand, or
+/// one
 /// a little above all that were granted.
 fn can_number(session: &DeviceSession, ask: &PlanDownlink, wanted: u32) -> bool {
     let (counter, cursor) = match session.mac_version.is_1_1() {

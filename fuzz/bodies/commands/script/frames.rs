@@ -126,7 +126,8 @@ impl Script<'_> {
         }))
     }
 
-    /// `[device, nonce, flags]`: expected JoinNonce (2 bits), join server (1), address (2), node (1),
+    /// `[device, nonce, flags]`: expected JoinNonce (2 bits), join server (1), address (2), node
+    /// (1),
     /// time (2).
     pub(super) fn join(&mut self, model: &Model) -> Command {
         let (dev_eui, nonce, flags) = (device(self.pick(4)), self.byte(), self.byte());
@@ -171,7 +172,8 @@ impl Script<'_> {
         }))
     }
 
-    /// `[device, flags, space]`: epoch (2 bits), cursor (2), node (1), number only, cursor of 1.1 (2).
+    /// `[device, flags, space]`: epoch (2 bits), cursor (2), node (1), number only, cursor of 1.1
+    /// (2).
     pub(super) fn plan(&mut self, model: &Model) -> Command {
         let (dev_eui, flags, space) = (device(self.pick(4)), self.byte(), self.byte());
         let known = Known::of(model, dev_eui);
