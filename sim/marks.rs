@@ -67,7 +67,7 @@ marks! {
     Rx2 "rx2": "a downlink was meant for the second window";
     SecondGateway "second-gateway": "the same bytes went to a second gateway";
     TmstWrapped "tmst-wrapped": "a gateway's counter passed zero";
-    CounterResetUnderWay "counter-reset-under-way": "a counter jumped with a downlink planned on it";
+    CounterResetUnderWay "counter-reset-under-way": "a counter jumped with a downlink planned";
     TxTooLate "tx-too-late": "a gateway refused a downlink that came too late";
     TxCollision "tx-collision": "a gateway was asked for two downlinks at a time";
     DownlinkCancelled "downlink-cancelled": "a queued downlink was taken back in time";

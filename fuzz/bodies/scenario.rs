@@ -92,9 +92,9 @@ const FILES: &[(&str, &str)] = &[
     ("plant_without_checker", "plant = \"stale-disk\"\n"),
     ("plant", "plant = \"stale\\ndisk\"\nviolates = \"S\\u0001\"\n"),
     ("fault_of_a_later_time", "[[fault]]\nkind = \"kill\"\nnode = \"n1\"\nat = \"61s\"\n"),
-    ("fault_with_a_strange_key", "[[fault]]\nkind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\nppm = 3\n"),
+    ("strange_key", "[[fault]]\nkind = \"kill\"\nnode = \"n1\"\nat = \"1s\"\nppm = 3\n"),
     ("fault_without_its_key", "[[fault]]\nkind = \"kill\"\nat = \"1s\"\n"),
-    ("fault_between_one_host", "[[fault]]\nkind = \"cut\"\nfrom = \"n1\"\nto = \"n1\"\nat = \"1s\"\n"),
+    ("one_host", "[[fault]]\nkind = \"cut\"\nfrom = \"n1\"\nto = \"n1\"\nat = \"1s\"\n"),
     ("fault_of_any", "[[fault]]\nkind = \"reboot\"\ndevice = \"any\"\nat = \"1s..2s\"\n"),
     ("drift", "[[fault]]\nkind = \"clock_drift\"\nnode = \"n1\"\nat = \"1s\"\n\
       ppm = -2147483648\nlasts = \"1s\"\n"),

@@ -336,7 +336,8 @@ proptest! {
         hands_out in any::<bool>(),
     ) {
         let mut all = lived::<Register>(&None, &draws, register_input);
-        let told = |all: &_| complaints::<Register>(all, false, Question::Register, Answer::Register);
+        let told =
+        |all: &_| complaints::<Register>(all, false, Question::Register, Answer::Register);
         prop_assert_eq!(told(&all), Vec::<String>::new());
         alter_register(&mut all, which, altered);
         let fits = matches!(check::<Register>(&None, &all), Verdict::Linearizable { .. });

@@ -11,13 +11,15 @@ use crate::{FaultKind, Scenario};
 /// What opens the page.
 const HEAD: &str = "# Every key of a scenario
 
-A scenario is one story: a TOML file in this folder, run with `cargo sim scenarios/NAME.toml --seed 7`.
+A scenario is one story: a TOML file in this folder, run with
+`cargo sim scenarios/NAME.toml --seed 7`.
 Begin it with a comment that tells the story: who does what, what goes wrong, what must hold.
-Durations are written `200us`, `1.5s`, `2m`, `1h`, a day at most; where a range is allowed, `20s..80s`, a
-value is drawn from it for each seed. Shares are probabilities, 0 to 1. Editors that know JSON schemas complete
-keys if the file begins with `#:schema ./schema.json`.
+Durations are written `200us`, `1.5s`, `2m`, `1h`, a day at most; where a range is allowed,
+`20s..80s`, a value is drawn from it for each seed. Shares are probabilities, 0 to 1. Editors that
+know JSON schemas complete keys if the file begins with `#:schema ./schema.json`.
 
-This page and `schema.json` are made from the parser's own types (`UPDATE=1 cargo test -p scenario`).
+This page and `schema.json` are made from the parser's own types
+(`UPDATE=1 cargo test -p scenario`).
 ";
 
 /// The JSON schema.
