@@ -33,7 +33,7 @@ lint: ## formatting, clippy, documentation
 unit: ## unit, property, process and client tests; corpus replay; tidiness and purity of the tree
 	cargo test --locked
 
-sim-test: ## every scenario on fixed and fresh seeds, two double runs, each planted bug until caught
+sim-test: ## every scenario on fixed and fresh seeds, two double runs, planted bugs until caught
 	cargo sim-lint
 	$(SIM) canary
 	@for scenario in scenarios/*.toml; do \
