@@ -119,7 +119,7 @@ impl Model {
     /// Decides one proposal.
     ///
     /// * `given`: what the log answered; kept as the first answer, and asked what MAC requests
-    /// weigh.
+    ///   weigh.
     pub(crate) fn decide(&mut self, proposal: &Proposal, given: &Reply) -> Reply {
         let Proposal { request, command } = proposal;
         match command {
