@@ -193,13 +193,19 @@ impl Bench {
             channel: 0,
             rf_chain: 0,
             antenna: 0,
-            tmst: 1_000_000 * u32::from(place + 1),
+            tmst: self.counter(place),
             crc: CrcStatus::Ok,
         };
         let push = PushData { rxpks: vec![rxpk], ..PushData::default() }.encode(head);
         for bytes in [encode_pull_data(head), push] {
             self.datagram(place, bytes);
         }
+    }
+
+    /// What the counter of gateway `place` shows.
+    fn counter(&self, place: u8) -> u32 {
+        let micros = u32::try_from(self.at.since(Instant::ZERO).as_micros());
+        micros.expect("no bench lives for an hour") + 1_000_000 * u32::from(place)
     }
 
     /// A datagram from gateway `place`.

@@ -203,6 +203,7 @@ impl Machine {
 
     async fn run(self) {
         let inner = &self.0;
+        let refused_before = inner.disk.tally().refused;
         let started = async {
             let clerk = Arc::new(Clerk::new(&inner.name, &inner.record));
             let disk = Store::open(inner.disk.clone(), Some(clerk)).await;
@@ -211,12 +212,17 @@ impl Machine {
             let started = service::start(inner.outside.clone(), disk, settings).await;
             started.map_err(|error| error.to_string())
         };
-        let text = match started.await {
+        let (text, no_room) = match started.await {
             Ok(handle) => {
                 held(&inner.boot).handle = Some(handle.clone());
-                handle.failed().await
+                (handle.failed().await, false)
             }
-            Err(text) => format!("does not start: {text}"),
+            // A node that finds no room when it starts says so and ends; whoever started it tries
+            // again. One that runs must live on.
+            Err(text) => {
+                let no_room = inner.disk.tally().refused > refused_before;
+                (format!("does not start: {text}"), no_room)
+            }
         };
         let excused = {
             let mut boot = held(&inner.boot);
@@ -224,9 +230,9 @@ impl Machine {
             boot.handle = None;
             // Power went within a write: the disk knows it a moment before the node is ended.
             let unpowered = text.contains(NO_POWER);
-            let excused = boot.excused > 0 || boot.rotten || boot.misdirected || unpowered;
+            let told = boot.excused > 0;
             boot.excused = boot.excused.saturating_sub(1);
-            excused
+            told || boot.rotten || boot.misdirected || unpowered || no_room
         };
         self.down(&format!("failed: {text}"));
         sometimes!(inner.record, Mark::StoppedByRot, held(&inner.boot).rotten);
