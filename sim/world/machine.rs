@@ -65,6 +65,8 @@ struct Boot {
     excused: u32,
     /// Its disk holds what nobody wrote: it may fail as often as it notices.
     rotten: bool,
+    /// Rotten bytes it had read when the rot began; none once they may have gone further.
+    rotten_read: Option<u64>,
     misdirected: bool,
     /// What was durable at each power cut, for a planted bug.
     images: Vec<Image>,
@@ -150,15 +152,23 @@ impl Machine {
 
     /// Bits of old data turn; what the node does about it, it may do.
     pub(super) fn rot(&self, bits: u32, older: Duration) {
+        let before = self.0.disk.tally().rotten_read;
         let turned = self.0.disk.rot(bits, older);
-        held(&self.0.boot).rotten = turned > 0;
+        {
+            let mut boot = held(&self.0.boot);
+            boot.rotten_read = if boot.rotten { None } else { Some(before) };
+            boot.rotten |= turned > 0;
+        }
         self.0.record.note(&self.0.name, &format!("{turned} bits have rotted"));
     }
 
-    /// A mirror mends what has rotted.
+    /// A mirror mends what has rotted where it has rotted. What has been read meanwhile may have
+    /// been written again elsewhere, as if it were right.
     pub(super) fn scrub(&self) {
         self.0.disk.scrub();
-        held(&self.0.boot).rotten = false;
+        let read = self.0.disk.tally().rotten_read;
+        let mut boot = held(&self.0.boot);
+        boot.rotten &= boot.rotten_read != Some(read);
     }
 
     /// The next write goes to another place.
@@ -356,6 +366,7 @@ impl Machine {
         let image = self.0.disk.image();
         self.0.disk.wipe();
         self.0.disk.restore(&image);
+        held(&self.0.boot).rotten_read = None;
     }
 
     fn down(&self, how: &str) {
