@@ -13,10 +13,13 @@ const GUARD_US: u32 = 35_000;
 /// How long frames and uplinks are remembered: more than the longest window and air-time.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// The frames that gateways were asked to send and have not refused, and the uplinks they heard.
+/// The frames that gateways were asked to send and, as far as the node can know, have not refused,
+/// and the uplinks they heard.
 #[derive(Debug, Default)]
 pub(super) struct Air {
     frames: BTreeMap<GatewayEui, VecDeque<(Duration, Transmission)>>,
+    /// Answers of gateways get lost also without a fault: the node may not know what was refused.
+    rough: bool,
     uplinks: BTreeMap<(GatewayEui, u32), Modulation>,
     order: VecDeque<(Duration, GatewayEui, u32)>,
 }
@@ -24,8 +27,9 @@ pub(super) struct Air {
 impl Air {
     /// Sees the next fact.
     pub(super) fn observe(&mut self, seen: &Seen) {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "five facts concern it")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "six facts concern it")]
         match &seen.fact {
+            Fact::Begins(setting) => self.rough = setting.rough,
             Fact::DownlinkHanded { how, .. } | Fact::JoinAcceptHanded { how, .. } => {
                 let frames = self.frames.entry(how.gateway).or_default();
                 while frames.front().is_some_and(|(at, _)| *at + KEPT < seen.at) {
@@ -33,7 +37,7 @@ impl Air {
                 }
                 frames.push_back((seen.at, how.clone()));
             }
-            Fact::Decided { gateway, token, status } if *status != TxStatus::Ok => {
+            Fact::Decided { gateway, token, status } if *status != TxStatus::Ok && !self.rough => {
                 if let Some(frames) = self.frames.get_mut(gateway) {
                     frames.retain(|(_, how)| how.token != *token);
                 }

@@ -5,6 +5,8 @@
 //!
 //! * bytes that the device has taken before, over another gateway or in another window;
 //! * a frame that a gateway held while its counter jumped: it leaves at a moment nobody asked for;
+//! * a frame that leaves when every window of its uplink is long over: a bit of a gateway's EUI was
+//!   turned on the way, and a gateway was told the moment of another one's counter;
 //! * a frame that no node has sent;
 //! * frames of a cluster founded anew, for a device whose counters are those of the old one.
 
@@ -17,13 +19,14 @@ use lorawan::{DevEui, GatewayEui};
 use super::{Invariant, Violation, violation};
 use crate::oracle::{Fact, Field, Judgement, Seen};
 
-/// How long a gateway whose counter has jumped may still hold what it was told before: the longest
-/// delay of a window, and some.
+/// How long a gateway may hold what it was told: the longest delay of a window, and some.
 const ASTRAY_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 struct Frame {
     gateways: BTreeSet<GatewayEui>,
+    /// When a gateway was last told to send it.
+    told: Duration,
     taken: bool,
 }
 
@@ -48,7 +51,9 @@ impl DownlinkOrder {
     fn rejected(&self, device: DevEui, phy_payload: &Bytes, at: Duration) -> Option<String> {
         let frame = self.frames.get(&(device, phy_payload.clone()))?;
         let astray = |gateway| self.jumped.get(gateway).is_some_and(|then| at < *then + ASTRAY_MAX);
-        if frame.taken || self.strangers.contains(&device) || frame.gateways.iter().any(astray) {
+        let late = at > frame.told + ASTRAY_MAX;
+        let stranger = self.strangers.contains(&device);
+        if frame.taken || late || stranger || frame.gateways.iter().any(astray) {
             return None;
         }
         Some(format!("{device} rejects {:02x?} for its counter", &phy_payload[..]))
@@ -68,6 +73,7 @@ impl Invariant for DownlinkOrder {
                 for one in ciphertexts.iter().filter(|one| one.field == Field::Frame) {
                     let frame = self.frames.entry((*device, one.bytes.clone())).or_default();
                     frame.gateways.insert(how.gateway);
+                    frame.told = seen.at;
                 }
             }
             Fact::CounterReset { gateway } => {
@@ -126,6 +132,15 @@ mod tests {
             judged(b"zero", Judgement::Counter),
         ];
         assert_eq!(found(anew), 0);
+    }
+
+    #[test]
+    fn a_frame_that_leaves_long_after_its_windows_passes() {
+        let later = |seconds| {
+            let calm = (0..seconds).map(|_| Fact::Calm);
+            [frame(5, b"five")].into_iter().chain(calm).chain([judged(b"five", Judgement::Counter)])
+        };
+        assert_eq!((found(later(19)), found(later(20))), (1, 0));
     }
 
     #[test]

@@ -59,8 +59,8 @@ struct Frame {
     live: Vec<(GatewayEui, u32)>,
     /// Something went wrong before its windows had passed.
     disturbed: bool,
-    /// The node has asked its log about it.
-    received: bool,
+    /// The gateways that the node names when it asks its log about it, each with its counter.
+    received: Vec<(GatewayEui, u32)>,
     /// Answers handed out, and what their gateways said.
     answers: Vec<(GatewayEui, u16, Option<TxStatus>)>,
 }
@@ -163,7 +163,7 @@ impl Windows {
             until: at + last,
             live: live.into_iter().collect(),
             disturbed,
-            received: false,
+            received: Vec::new(),
             answers: Vec::new(),
         });
     }
@@ -203,12 +203,18 @@ impl Windows {
             (Key::Data(_) | Key::Join(..), _) => false,
         };
         let frame = self.frames.iter_mut().rev().find(|frame| of(frame) && frame.until >= at);
+        let receptions = match command {
+            Command::AcceptUplink(uplink) => &uplink.receptions,
+            Command::AcceptJoin(join) => &join.receptions,
+            _ => return,
+        };
         if let Some(frame) = frame {
-            frame.received = true;
+            frame.received.extend(receptions.iter().map(|one| (one.gateway, one.tmst)));
         }
     }
 
-    /// Whether every gateway was sending something else in both windows.
+    /// Whether every gateway was sending something else in both windows: every one that the node
+    /// can have heard it from.
     fn is_crowded(&self, frame: &Frame) -> bool {
         let Some(region) = self.region else { return false };
         let delay1 = match frame.key {
@@ -221,12 +227,18 @@ impl Windows {
             let airtime = lorawan::airtime(modulation, ANSWER_LEN_MAX, false);
             self.air.is_taken(gateway, begin, airtime, frame.until)
         };
-        frame.live.iter().all(|(gateway, tmst)| {
+        let heard = if self.rough { &frame.received } else { &frame.live };
+        let crowded = |(gateway, tmst): &(GatewayEui, u32)| {
             let uplink = self.air.uplink(*gateway, *tmst);
             let dr = uplink.and_then(|modulation| region.dr_of(modulation, Direction::Up));
             let rx1 = dr.and_then(|dr| region.rx1_dr(dr, 0, false));
             let (rx2, later) = (Some(region.rx2_dr), delay1 + RX2_AFTER_RX1);
             taken(*gateway, *tmst, delay1, rx1) && taken(*gateway, *tmst, later, rx2)
+        };
+        // Two gateways with one EUI are one to the node, which takes one counter for both.
+        heard.iter().all(|(gateway, _)| {
+            let mut same = heard.iter().filter(|(other, _)| other == gateway);
+            same.any(crowded)
         })
     }
 
@@ -273,10 +285,10 @@ impl Frame {
         if said(TxStatus::CollisionPacket) {
             return if rough { Verdict::Unknown } else { Verdict::Crowded };
         }
-        if crowded && self.answers.is_empty() {
+        if crowded && self.answers.is_empty() && !(rough && self.received.is_empty()) {
             return Verdict::Crowded;
         }
-        match (rough, self.answers.is_empty(), self.received) {
+        match (rough, self.answers.is_empty(), !self.received.is_empty()) {
             (true, false, _) | (true, true, false) => Verdict::Unknown,
             (true, true, true) => {
                 Verdict::Missed("received, and no gateway was given an answer".to_owned())

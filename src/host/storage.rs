@@ -15,6 +15,7 @@
 mod batch;
 mod error;
 mod file;
+mod guard;
 mod medium;
 mod read;
 mod record;
@@ -29,6 +30,7 @@ use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 pub use batch::{Batch, Meta, Op};
 pub use error::StorageError;
 pub use file::Folder;
+use guard::guarded;
 pub use medium::Medium;
 use medium::{Failure, Watched};
 use sabotage::Bug;
@@ -319,11 +321,13 @@ impl Engine {
     fn open(medium: &dyn Medium) -> Result<Self, StorageError> {
         let backend = medium.open().map_err(|e| StorageError::io("opening the file", e))?;
         let (backend, failure) = Watched::new(backend);
-        let opened = redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
-        match opened {
-            Ok(redb) => Ok(Self { redb, failure }),
-            Err(error) => Err(first(&failure, "opening the storage file", &error.into())),
-        }
+        let doing = "opening the storage file";
+        let redb = guarded(doing, || {
+            let mut builder = redb::Builder::new();
+            let opened = builder.set_cache_size(CACHE_BYTES).create_with_backend(backend);
+            opened.map_err(|error| first(&failure, doing, &error.into()))
+        })?;
+        Ok(Self { redb, failure })
     }
 
     fn write<'a>(
@@ -342,6 +346,6 @@ impl Engine {
             txn.commit()?;
             Ok(())
         };
-        run().map_err(|error| first(&self.failure, "writing", &error))
+        guarded("writing", || run().map_err(|error| first(&self.failure, "writing", &error)))
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
+use super::guard::guarded;
 use super::record::open;
 use super::tables::{
     CURSORS, EVENTS, FORMAT_KEY, LOG, META, PURGED_KEY, SERIAL_KEY, SNAPSHOT, snapshot_key,
@@ -135,7 +136,7 @@ impl Database {
         run: impl FnOnce(&Engine) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         match &*self.engine() {
-            Some(engine) => run(engine),
+            Some(engine) => guarded("reading", || run(engine)),
             None => Err(StorageError::Full),
         }
     }
