@@ -316,6 +316,14 @@ fn client_changes_are_named(before: &State, after: &State, changes: &[Change]) {
             _ => false,
         })
     };
+    for new in after.client_sessions().filter(|new| new.node.is_some()) {
+        let old = before.client_session(&new.client_id).filter(|old| old.fence == new.fence);
+        let opened = |change: &Change| match change {
+            Change::ClientOpened { client_id, .. } => *client_id == new.client_id,
+            _ => false,
+        };
+        assert!(old.is_some() || changes.iter().any(opened), "{} opened", new.client_id);
+    }
     for old in before.client_sessions() {
         let new = after.client_session(&old.client_id).filter(|new| new.fence == old.fence);
         match new {

@@ -172,7 +172,7 @@ impl Broker {
         };
         client.fence = Some(*fence);
         let name = client.name().to_owned();
-        if let Some((_, state)) = self.parked.remove(&name)
+        if let Some(state) = self.parked.remove(&name)
             && *present
             && let Ok(session) = Session::restore(self.config.session, state)
         {
@@ -277,7 +277,7 @@ impl Broker {
             );
             client.session.disconnected();
             if !ends && self.parked.len() < PARKED_MAX {
-                self.parked.insert(name.clone(), (fence, client.session.into_state()));
+                self.parked.insert(name.clone(), client.session.into_state());
             }
         }
         if let (true, Some(will)) = (closed.publish_will, client.will) {

@@ -79,8 +79,17 @@ impl Broker {
     pub fn handle_change(&mut self, view: BrokerView<'_>, change: &Change) {
         match change {
             Change::MqttAccount(name) => self.handle_account_changed(view, name),
-            Change::ClientTaken { client_id, fence, .. }
-            | Change::ClientEnded { client_id, fence, .. } => {
+            Change::ClientTaken { client_id, fence, .. } => {
+                self.handle_fenced(view, client_id, *fence);
+            }
+            // What is under way is known where the client was connected last. It stays so if the
+            // client has gone again before the log answered.
+            Change::ClientOpened { client_id, node, present } => {
+                if *node != self.config.node || !*present {
+                    self.parked.remove(client_id);
+                }
+            }
+            Change::ClientEnded { client_id, fence, .. } => {
                 self.parked.remove(client_id);
                 self.handle_fenced(view, client_id, *fence);
             }

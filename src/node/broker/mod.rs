@@ -157,7 +157,8 @@ pub struct Broker {
     again_at: Option<Instant>,
     checking: BTreeMap<Token, StreamId>,
     remembered: BTreeMap<String, [u8; 32]>,
-    parked: BTreeMap<String, (u64, SessionState<Held>)>,
+    /// What was under way of sessions that are not connected and were here last.
+    parked: BTreeMap<String, SessionState<Held>>,
     wills: BTreeMap<String, (Instant, Message)>,
     recent: BTreeMap<u64, Arc<EventRow>>,
     loads: BTreeMap<Token, StreamId>,

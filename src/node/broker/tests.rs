@@ -132,15 +132,19 @@ impl Bench {
         self.with(|broker, view| broker.handle_opened(view, stream, peer));
     }
 
-    /// The client of one stream comes in again on another.
+    /// The client of one stream comes in again on another, and the log lets it.
     fn reconnect(&mut self, before: u64, number: u64) {
+        self.come_back(before, number);
+        self.decide();
+    }
+
+    fn come_back(&mut self, before: u64, number: u64) {
         let (stream, now) = (StreamId(number), self.now().instant);
         let mut client = self.peers.remove(&StreamId(before)).unwrap();
         client.reconnect(now);
         self.peers.insert(stream, client);
         let peer = "192.0.2.1:1000".parse().unwrap();
         self.with(|broker, view| broker.handle_opened(view, stream, peer));
-        self.decide();
     }
 
     /// As [`Self::open`], until it is connected; whether a session was there.
@@ -314,11 +318,7 @@ fn what_the_log_did_not_take_is_told_again_before_what_came_later() {
     bench.fail(ProposalError::DiskFull);
     // There is room again, and the client is back before the log is told.
     bench.publish(2, "plant/a", "m2");
-    let mut client = bench.peers.remove(&StreamId(1)).unwrap();
-    client.reconnect(bench.now().instant);
-    bench.peers.insert(StreamId(3), client);
-    let peer = "192.0.2.1:1000".parse().unwrap();
-    bench.with(|broker, view| broker.handle_opened(view, StreamId(3), peer));
+    bench.come_back(1, 3);
     assert!(bench.proposed.is_empty(), "{:?}", bench.proposed);
     bench.pass(200);
     bench.decide();
@@ -360,4 +360,44 @@ fn a_retained_message_reaches_who_subscribes_while_it_is_on_its_way() {
     bench.say(1, "plant/a", "m1", Qos::AtLeastOnce, true);
     bench.decide();
     assert_eq!(bench.heard(2), ["m1"]);
+}
+
+/// A session whose client has m1 and has not said so, and is gone; the log decides nothing.
+fn with_m1_under_way() -> Bench {
+    let mut bench = Bench::serving();
+    let slow = ClientConfig { auto_acknowledge: false, ..lasting("listener") };
+    bench.connect(1, slow);
+    bench.subscribe(1, "plant/#");
+    bench.connect(2, config(Version::V5, "publisher"));
+    bench.publish(2, "plant/a", "m1");
+    bench.decide();
+    assert_eq!(bench.heard(1), ["m1"]);
+    bench.with(|broker, view| broker.handle_closed(view, StreamId(1)));
+    bench
+}
+
+#[test]
+fn a_message_under_way_is_marked_so_after_a_connection_that_the_log_opened_too_late() {
+    let mut bench = with_m1_under_way();
+    // The client comes and goes while the log stands still.
+    bench.come_back(1, 3);
+    bench.with(|broker, view| broker.handle_closed(view, StreamId(3)));
+    bench.come_back(3, 4);
+    bench.decide();
+    assert_eq!(bench.heard(4), ["m1 dup"]);
+}
+
+#[test]
+fn what_was_under_way_here_is_forgotten_when_the_client_connects_elsewhere() {
+    let mut bench = with_m1_under_way();
+    bench.decide();
+    let command = Command::OpenClientSession {
+        client_id: format!("{ACCOUNT}/listener"),
+        account: ACCOUNT.to_owned(),
+        clean_start: false,
+        expiry_s: 3_600,
+        node: NodeId(2),
+    };
+    bench.apply(vec![Proposal { request: RequestId([5; 16]), command }]);
+    assert!(bench.broker.parked.is_empty());
 }

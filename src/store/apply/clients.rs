@@ -75,6 +75,8 @@ impl State {
                 created_at: self.time(),
             });
         }
+        let (client_id, node) = (client_id.to_owned(), opening.node);
+        applied.changes.push(Change::ClientOpened { client_id, node, present });
         Ok(Reply::ClientSession { present, fence })
     }
 

@@ -67,6 +67,15 @@ pub enum Change {
         /// The fencing number it had.
         fence: u64,
     },
+    /// A connection owns the session from now on.
+    ClientOpened {
+        /// Client identifier.
+        client_id: String,
+        /// Where it is connected.
+        node: NodeId,
+        /// Whether it is a session that was there before.
+        present: bool,
+    },
     /// A persistent session has ended.
     ClientEnded {
         /// Client identifier.

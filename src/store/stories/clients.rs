@@ -113,7 +113,9 @@ fn the_newest_connection_owns_the_session() {
     let (reply, applied) = log.ask(open("c", "app", false, FOREVER, 2));
     let Reply::ClientSession { present: true, fence: second } = reply else { panic!("{reply:?}") };
     let taken = Change::ClientTaken { client_id: "c".into(), node: NodeId(1), fence: first };
-    assert_eq!(applied.changes, [taken]);
+    let present = true;
+    let now = Change::ClientOpened { client_id: "c".into(), node: NodeId(2), present };
+    assert_eq!(applied.changes, [taken, now]);
     for late in [close("c", first, true), subscribe("c", first, "#", 1), ack("c", first, &[1])] {
         assert_eq!(log.refused(late), Refusal::Fenced);
     }
