@@ -69,8 +69,10 @@ impl Mqtt {
     }
 
     fn connecting(&mut self, name: &str, clean_start: bool, persistent: bool) {
+        let restarts = self.restarts;
         let client = self.client(name);
         (client.clean_start, client.persistent) = (clean_start, persistent);
+        client.restarts = restarts;
         if clean_start {
             client.forget_session();
         }
@@ -84,7 +86,6 @@ impl Mqtt {
     }
 
     fn connected(&mut self, name: &str, at: Duration, present: bool) -> Option<String> {
-        let restarts = self.restarts;
         let client = self.client(name);
         let wrong = match (present, client.clean_start, client.kept) {
             (true, true, _) => Some("a clean start found a session"),
@@ -99,6 +100,7 @@ impl Mqtt {
         }
         client.newest.retain(|(_, _, qos), _| *qos > 0);
         client.connections += 1;
+        let restarts = client.restarts;
         client.link = Some(Link { since: at, resumed: present, restarts });
         client.kept = if client.persistent { Kept::Yes } else { Kept::No };
         wrong.map(|what| format!("{name} connected: {what}"))
@@ -191,12 +193,15 @@ impl Mqtt {
             return None;
         }
         let line = (said.publisher.clone(), said.topic.clone(), message.qos);
-        let newest = client.newest.entry(line).or_insert(said.number);
-        if *newest <= said.number {
-            *newest = said.number;
+        let newest = client.newest.entry(line).or_insert((said.number, said.first));
+        if newest.0 <= said.number {
+            *newest = (said.number, said.first);
             return None;
         }
-        Some(format!("out of order: {name} got {message:?} after a later one of the publisher"))
+        // Said again behind the later one, and the first time not heard.
+        (said.last <= newest.1).then(|| {
+            format!("out of order: {name} got {message:?} after a later one of the publisher")
+        })
     }
 
     /// An event has reached a client.

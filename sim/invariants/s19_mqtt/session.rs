@@ -66,7 +66,8 @@ pub(super) struct Link {
     pub(super) since: Duration,
     /// It goes on with a session that there was.
     pub(super) resumed: bool,
-    /// Restarts of nodes before that.
+    /// Restarts of nodes before the client asked for it: it is a node of then that answers, however
+    /// late the answer comes.
     pub(super) restarts: u64,
 }
 
@@ -80,6 +81,8 @@ pub(super) struct Client {
     pub(super) persistent: bool,
     /// It began its newest attempt to connect with a clean start.
     pub(super) clean_start: bool,
+    /// Restarts of nodes before that.
+    pub(super) restarts: u64,
     pub(super) link: Option<Link>,
     /// Its connections so far.
     pub(super) connections: u64,
@@ -89,8 +92,9 @@ pub(super) struct Client {
     pub(super) got: BTreeMap<Item, Got>,
     /// How often it ever got something at QoS 0.
     pub(super) lightly: BTreeMap<Item, u32>,
-    /// The newest message of each publisher on each topic at each QoS: order within it is kept.
-    pub(super) newest: BTreeMap<(String, TopicName, u8), u64>,
+    /// The newest message of each publisher on each topic at each QoS, its number and when it was
+    /// first sent: order within it is kept.
+    pub(super) newest: BTreeMap<(String, TopicName, u8), (u64, Duration)>,
     /// Events in the order in which they first came: in this session, or in this connection if its
     /// session ends with it.
     pub(super) events: Vec<String>,

@@ -196,6 +196,17 @@ fn a_repetition_says_so_unless_the_node_has_forgotten_or_the_publisher_said_it_a
     assert!(text.contains("2 times without DUP"), "{text}");
     let restart = vec![restarted()];
     passes([before.clone(), restart, back("app1"), vec![got("app1", m1.clone())]].concat());
+    // The node of before has said it all, and the client hears it when that one is dead.
+    let said_before = vec![
+        said(m1.clone()),
+        disconnected("app1"),
+        connecting("app1", false, true),
+        restarted(),
+        connected("app1", true),
+        got("app1", m1.clone()),
+    ];
+    let said_after = [back("app1"), vec![got("app1", m1.clone())]].concat();
+    passes([listener("app1", "application/7/#"), said_before, said_after].concat());
     let repeated = vec![said(again(m1.clone())), got("app1", m1.clone())];
     passes([before.clone(), repeated].concat());
     let twice = vec![got("app1", m1.clone())];
@@ -241,7 +252,11 @@ fn one_publisher_on_one_topic_comes_in_order() {
     // A repetition reorders nothing, and another topic or publisher has its own order.
     let again = vec![got("app1", m1), got("app1", m2.clone())];
     let repeated = vec![got("app1", again_of("m1")), got("app1", again_of("m2"))];
-    passes([listener("app1", "application/7/#"), both, again, back("app1"), repeated].concat());
+    passes(
+        [listener("app1", "application/7/#"), both.clone(), again, back("app1"), repeated].concat(),
+    );
+    let both_again = vec![said(again_of("m1")), said(again_of("m2"))];
+    passes([listener("app1", "application/7/#"), both.clone(), both_again, turned].concat());
     let other = message("application/7/board/b", "m3", 1);
     let theirs = vec![said(other.clone()), said(m2.clone()), got("app1", m2), got("app1", other)];
     passes([listener("app1", "application/7/#"), theirs].concat());

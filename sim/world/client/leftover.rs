@@ -12,6 +12,7 @@ use super::super::record::Record;
 use super::Standing;
 use super::conversation::{READ_MAX, message_of};
 use super::habits::PATIENCE;
+use crate::clocks::virtual_now;
 use crate::net::{TcpReader, TcpWriter};
 use crate::oracle::{Fact, Message};
 use crate::runtime::{MadsimRuntime, sleep_virtual_until};
@@ -36,9 +37,9 @@ impl Leftover {
     pub(super) async fn run(mut self) {
         self.standing.change(|shown| shown.leftovers += 1);
         let mut ear = self.standing.ear();
-        let mut asked = false;
+        let mut asked = None;
         while self.client.is_connected() {
-            let due = self.ping_due().filter(|_| self.standing.is_resting() && !asked);
+            let due = self.ping_due().filter(|_| self.standing.is_resting() && asked.is_none());
             let alarm = async {
                 match due {
                     Some(at) => sleep_virtual_until(at).await,
@@ -52,7 +53,7 @@ impl Leftover {
                 Select3::First(Err(_)) | Select3::Second(_) => break,
                 Select3::Third(()) => {
                     // Whoever still holds it open will answer.
-                    asked = true;
+                    asked = Some(virtual_now());
                     self.ping().await;
                 }
             }
@@ -61,16 +62,17 @@ impl Leftover {
         self.standing.change(|shown| shown.leftovers -= 1);
     }
 
-    fn take(&mut self, bytes: &[u8], asked: bool) {
+    /// * `asked`: when it has asked for a ping.
+    fn take(&mut self, bytes: &[u8], asked: Option<Duration>) {
         let waited = self.waits_for_ping();
         self.client.handle_bytes(world_now(), bytes);
         while let Some(event) = self.client.poll_event() {
             if let ClientEvent::Message(publish) = event {
-                self.tell(Some(message_of(&publish)));
+                self.tell(Some(message_of(&publish)), None);
             }
         }
-        if asked && waited && self.client.is_connected() && !self.waits_for_ping() {
-            self.tell(None);
+        if asked.is_some() && waited && self.client.is_connected() && !self.waits_for_ping() {
+            self.tell(None, asked);
         }
     }
 
@@ -91,9 +93,12 @@ impl Leftover {
         }
     }
 
-    /// It spoke: wrong only if a newer connection has taken its place.
-    fn tell(&self, message: Option<Message>) {
-        let Some(since) = self.standing.replaced(self.number) else { return };
+    /// It spoke: wrong only if a newer connection has taken its place, before it was asked at that.
+    fn tell(&self, message: Option<Message>, asked: Option<Duration>) {
+        let replaced = self.standing.replaced(self.number);
+        let Some(since) = replaced.filter(|since| asked.is_none_or(|at| at > *since)) else {
+            return;
+        };
         let what = message.as_ref().map_or_else(
             || "a ping is answered".to_owned(),
             |message| format!("a message on {}", message.topic),
