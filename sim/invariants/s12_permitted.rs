@@ -27,6 +27,9 @@ enum Effect {
 pub struct Permitted {
     /// Each with the moment when it first left.
     effects: BTreeMap<Effect, Duration>,
+    /// Clients that have asked for a connection since the cluster was founded anew; `None` if it
+    /// was not. What others hear, the old one has said.
+    listening: Option<BTreeSet<String>>,
     judged: bool,
 }
 
@@ -63,7 +66,7 @@ impl Invariant for Permitted {
     }
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "five facts concern it")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "six facts concern it")]
         match &seen.fact {
             Fact::DownlinkHanded { device, dev_addr, f_cnt, acknowledges, .. } => {
                 self.left(seen.at, Effect::Number(*device, *dev_addr, *f_cnt));
@@ -75,10 +78,18 @@ impl Invariant for Permitted {
                 let join = Effect::Join(*join_eui, *dev_eui, *dev_nonce, *join_nonce);
                 self.left(seen.at, join);
             }
-            Fact::Delivered { event, .. } => {
-                self.left(seen.at, Effect::Delivery(event.clone()));
+            Fact::Connecting { client, .. } => {
+                self.listening.iter_mut().for_each(|some| drop(some.insert(client.clone())));
             }
-            Fact::DiskLost { wiped: true, .. } => self.effects.clear(),
+            Fact::Delivered { client, event } => {
+                if self.listening.as_ref().is_none_or(|some| some.contains(client)) {
+                    self.left(seen.at, Effect::Delivery(event.clone()));
+                }
+            }
+            Fact::DiskLost { wiped: true, .. } => {
+                self.effects.clear();
+                self.listening = Some(BTreeSet::new());
+            }
             Fact::Audited(permits) => {
                 self.judged = true;
                 let wrong = self.judge(permits).into_iter();
@@ -129,6 +140,18 @@ mod tests {
         let anew =
             effects().into_iter().chain([disk_lost(true), Fact::Audited(Permits::default())]);
         assert!(judge(&mut Permitted::default(), anew).is_empty());
+    }
+
+    #[test]
+    fn what_the_old_cluster_has_said_passes_until_a_client_has_turned_to_the_new_one() {
+        let heard =
+            || Fact::Delivered { client: "app".to_owned(), event: event("a", reading(1, "21.5")) };
+        let connecting =
+            Fact::Connecting { client: "app".to_owned(), clean_start: false, persistent: true };
+        let late = [disk_lost(true), heard(), Fact::Audited(Permits::default())];
+        assert!(judge(&mut Permitted::default(), late).is_empty());
+        let anew = [disk_lost(true), connecting, heard(), Fact::Audited(Permits::default())];
+        assert_eq!(judge(&mut Permitted::default(), anew).len(), 1);
     }
 
     #[test]

@@ -41,6 +41,9 @@ const PROFILE_ABP: &str = "class A, personalised";
 const REGISTERS_AT_ONCE: usize = 128;
 /// How long the operator waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it tries to register something, and how often.
+const INSISTS: Duration = Duration::from_secs(60);
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
 /// Rows on one page of the event log.
 const PAGE: u32 = 500;
 /// Share of downlinks that ask for an acknowledgement.
@@ -90,6 +93,25 @@ impl Operator {
         }
     }
 
+    /// One call that makes something, again and again while the node cannot say whether it has.
+    ///
+    /// * Returns `None` if it is there, made by an attempt that nobody answered.
+    /// * Errors: the node's refusal; also when it does not answer at all.
+    async fn make(&self, operation: &Operation) -> Result<Option<Outcome>, String> {
+        let (mut tried, end) = (false, virtual_now() + INSISTS);
+        loop {
+            match self.try_call(operation.clone()).await {
+                Ok(outcome) => return Ok(Some(outcome)),
+                Err(ApiError::AlreadyExists(_)) if tried => return Ok(None),
+                Err(ApiError::UnknownOutcome | ApiError::Unavailable(_)) if virtual_now() < end => {
+                    tried = true;
+                    sleep_virtual(BETWEEN_ATTEMPTS).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
     /// Waits until the node serves; false if it does not within `limit`.
     pub(super) async fn ready_within(&self, limit: Duration) -> bool {
         let ready = async {
@@ -129,7 +151,7 @@ impl Operator {
             tenant_id: tenant_id.clone(),
             ..Application::default()
         };
-        self.call(Operation::CreateApplication(application)).await?;
+        self.make(&Operation::CreateApplication(application)).await?;
         for (name, supports_otaa) in [(PROFILE, true), (PROFILE_ABP, false)] {
             let profile = DeviceProfile {
                 name: name.to_owned(),
@@ -138,7 +160,7 @@ impl Operator {
                 supports_otaa,
                 ..DeviceProfile::default()
             };
-            self.call(Operation::CreateDeviceProfile(Box::new(profile))).await?;
+            self.make(&Operation::CreateDeviceProfile(Box::new(profile))).await?;
         }
         let mut known = BTreeSet::new();
         for (name, eui) in gateways.iter().filter(|(_, eui)| known.insert(*eui)) {
@@ -148,7 +170,7 @@ impl Operator {
                 tenant_id: tenant_id.clone(),
                 ..Gateway::default()
             };
-            self.call(Operation::CreateGateway(gateway)).await?;
+            self.make(&Operation::CreateGateway(gateway)).await?;
         }
         for some in devices.chunks(REGISTERS_AT_ONCE) {
             let register = |(name, dev_eui, root): (String, DevEui, Root)| {
@@ -175,7 +197,7 @@ impl Operator {
             join_eui: root.join_eui.to_string(),
             ..Device::default()
         };
-        self.call(Operation::CreateDevice(device)).await?;
+        self.make(&Operation::CreateDevice(device)).await?;
         let made = match personal {
             Some(personal) => Operation::ActivateDevice(self.activation(dev_eui, personal)),
             // Where the field's API keeps the AppKey of a 1.0.x device.
@@ -185,7 +207,7 @@ impl Operator {
                 ..DeviceKeys::default()
             }),
         };
-        self.call(made).await?;
+        self.make(&made).await?;
         self.record.introduce_device(dev_eui, root.clone());
         Ok(())
     }
@@ -229,9 +251,16 @@ impl Operator {
             can_publish: matches!(part, Part::Publisher { .. }),
             ..MqttUser::default()
         };
-        let Outcome::MqttUserCreated(made) = self.call(Operation::CreateMqttUser(user)).await?
-        else {
-            return Err("an account was asked for, and something else came".to_owned());
+        let create = Operation::CreateMqttUser(user);
+        let made = loop {
+            match self.make(&create).await? {
+                Some(Outcome::MqttUserCreated(made)) => break made,
+                Some(_) => return Err("an account was asked for, something else came".to_owned()),
+                // Its password was told to nobody.
+                None => {
+                    self.call(Operation::DeleteMqttUser(name.to_owned())).await?;
+                }
+            }
         };
         self.record.guard(&format!("the password of {name}"), made.password.as_bytes());
         let scope = made.topic.split_inclusive('/').take(2).collect::<String>();

@@ -122,7 +122,11 @@ impl World {
         self.tell_fault(fault, false);
         let machine = self.machine(fault);
         match fault.kind {
-            FaultKind::PowerCut | FaultKind::Kill | FaultKind::Stop | FaultKind::CloneDisk => {
+            FaultKind::PowerCut => {
+                machine.disk().disarm();
+                machine.start();
+            }
+            FaultKind::Kill | FaultKind::Stop | FaultKind::CloneDisk => {
                 machine.start();
             }
             FaultKind::WipeDisk => self.found_anew(machine).await,
@@ -161,7 +165,9 @@ impl World {
         let Some(write) = &fault.write else { return machine.power_cut() };
         let cut = machine.disk().cut_at_write(*write.0.start());
         match MadsimRuntime::timeout(PROMISE_MAX, cut).await {
-            Ok(_) => machine.lost_power(),
+            Ok(Ok(())) => machine.lost_power(),
+            // The fault has ended before there was such a write.
+            Ok(Err(_)) => {}
             Err(_) => machine.disk().disarm(),
         }
     }
