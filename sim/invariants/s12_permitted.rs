@@ -79,7 +79,9 @@ impl Invariant for Permitted {
                 self.left(seen.at, join);
             }
             Fact::Connecting { client, .. } => {
-                self.listening.iter_mut().for_each(|some| drop(some.insert(client.clone())));
+                if let Some(listening) = &mut self.listening {
+                    listening.insert(client.clone());
+                }
             }
             Fact::Delivered { client, event } => {
                 if self.listening.as_ref().is_none_or(|some| some.contains(client)) {

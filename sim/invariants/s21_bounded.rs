@@ -1,12 +1,15 @@
-//! S21, bounded: the simulation stays within its memory, and at rest a node has no more tasks than
-//! it had when everything was set up: no task is leaked.
+//! S21, bounded: the simulation stays within its memory; at rest a node has no more tasks than it
+//! had when everything was set up, and remembers no more strangers than it says: nothing is leaked.
 //!
 //! Source: requirements, part G, S21. Fed with samples, not with facts: the executor counts the
 //! tasks of each host, the operating system the memory of the process, in which all nodes are
-//! simulated. A few tasks come and go with what a node is doing just then.
+//! simulated, the node the gateways that nobody has registered. A few tasks come and go with what a
+//! node is doing just then.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use gateway::semtech::UNREGISTERED_MAX;
 
 use super::Violation;
 
@@ -44,6 +47,16 @@ impl Bounded {
         leaked.then_some(Violation { invariant: "S21", at, text }).into_iter().collect()
     }
 
+    /// A node remembers so many gateways that nobody has registered; it has one gateway port.
+    pub fn strangers(&self, at: Duration, node: &str, gateways: usize) -> Option<Violation> {
+        let text = format!(
+            "{node} remembers {gateways} unknown gateways, and should forget all but \
+             {UNREGISTERED_MAX}"
+        );
+        let leaked = gateways > UNREGISTERED_MAX;
+        leaked.then_some(Violation { invariant: "S21", at, text })
+    }
+
     /// The process has taken so much memory at most.
     pub fn memory(&mut self, at: Duration, peak_mib: u64) -> Vec<Violation> {
         let first = self.memory_mib <= self.memory_max_mib;
@@ -76,15 +89,17 @@ mod tests {
         bounded.set_up("n1", 20);
         assert!(bounded.at_rest(AT, "n1", 20 + SLACK).is_empty());
         assert!(bounded.memory(AT, 100).is_empty());
+        assert!(bounded.strangers(AT, "n1", 256).is_none());
         assert_eq!(bounded.closing(), "n1 began with 20 tasks and rests with 28");
     }
 
     #[test]
-    fn leaked_tasks_and_too_much_memory_are_caught() {
+    fn leaked_tasks_too_much_memory_and_too_many_strangers_are_caught() {
         let mut bounded = Bounded::new(100);
         bounded.set_up("n1", 20);
         assert_eq!(bounded.at_rest(AT, "n1", 21 + SLACK).len(), 1);
         assert_eq!(bounded.memory(AT, 101).len(), 1);
+        assert!(bounded.strangers(AT, "n1", 257).is_some());
         assert!(bounded.memory(AT, 102).is_empty(), "once");
     }
 }

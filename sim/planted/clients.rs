@@ -122,24 +122,3 @@ fn a_retained_message_stays_the_first() {
         (vec!["21.6".into()], vec!["21.5".into()])
     );
 }
-
-#[test]
-fn a_message_whose_outcome_is_unknown_arrives_twice() {
-    let arrived = || {
-        let mut bench = Bench::new();
-        let account = account(&mut bench);
-        let [app, sensor] = ["app", "sensor"].map(|name| client(&mut bench, name, &account));
-        bench.with(app, |at, client| {
-            client.subscribe(at, &[(TOPIC, Qos::ExactlyOnce)]).unwrap();
-        });
-        bench.hold = true;
-        bench.with(sensor, |at, client| {
-            client.publish(at, publish("21.5", false), Qos::ExactlyOnce).unwrap();
-        });
-        bench.fail_held(ProposalError::Unknown);
-        bench.wait(clock::Duration::from_secs(1));
-        bench.release();
-        bench.messages.len()
-    };
-    assert_eq!(both(Bug::RetryRenamed, arrived), (1, 2));
-}

@@ -91,6 +91,15 @@ pub(super) fn tasks_of(machine: &Machine) -> usize {
     by_host.get(machine.name()).copied().unwrap_or(0)
 }
 
+/// How many gateways the operator's node remembers that nobody has registered; `None` where it does
+/// not say.
+pub(super) async fn strangers_of(operator: &Operator) -> Option<usize> {
+    match operator.call(Operation::ListUnknownGateways).await {
+        Ok(Outcome::UnknownGateways(list)) => Some(list.result.len()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 /// The most memory this process has taken so far, in MiB; `None` where the system does not tell.
 pub(super) fn peak_memory_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -49,6 +49,8 @@ const SUPERVISOR_LOOKS: Duration = Duration::from_millis(500);
 const NO_POWER: &str = "the machine has died";
 /// How long a node may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// What a process that ends in order takes to close its files.
+const CLOSES_FILES: Duration = Duration::from_millis(1);
 /// Entries kept behind one.
 const KEEP_ENTRIES: u64 = 20;
 
@@ -323,10 +325,18 @@ impl Machine {
     pub(super) async fn stop(&self) {
         let Some(node) = self.node() else { return };
         self.0.record.note(&self.0.name, "stops");
+        let boot = self.boot_number();
         // A node that does not end in time is killed, as a service manager would.
-        let _ = MadsimRuntime::timeout(STOP_PATIENCE, node.stop()).await;
+        let in_order = MadsimRuntime::timeout(STOP_PATIENCE, node.stop()).await.is_ok();
         drop(node);
-        self.kill();
+        if in_order && held(&self.0.boot).up && self.boot_number() == boot {
+            held(&self.0.boot).handle = None;
+            crate::runtime::kill(self.0.id);
+            sleep_virtual(CLOSES_FILES).await;
+        }
+        if self.boot_number() == boot {
+            self.kill();
+        }
     }
 
     /// The process stands still; with `frozen` its clocks do too.

@@ -37,14 +37,14 @@ impl World {
         let ready_within = self.scenario.bounds.ready_within.0;
         self.machines.iter().for_each(Machine::start);
         if !self.operator.ready_within(ready_within).await {
-            return self.not_serving(format!("V1: the node does not serve after {ready_within:?}"));
+            return self.unmet(format!("V1: the node does not serve after {ready_within:?}"));
         }
         while self.meadow.is_busy() && virtual_now() < end {
             sleep_virtual(LOOKS).await;
         }
         let tries = self.scenario.bounds.probe_tries;
         if let Err(step) = self.probe(tries).await {
-            self.record.unmet(format!("V7: a fresh device has not {step} within {tries} tries"));
+            self.unmet(format!("V7: a fresh device has not {step} within {tries} tries"));
         }
         let mut waits = self.nobody_waits(&core).await;
         while waits.is_err() && virtual_now() < end {
@@ -52,14 +52,14 @@ impl World {
             waits = self.nobody_waits(&core).await;
         }
         if let Err(why) = waits {
-            self.record.unmet(format!("after {:?} of rest {why}", self.scenario.settle.0));
+            self.unmet(format!("after {:?} of rest {why}", self.scenario.settle.0));
         }
         self.record.fact("world", "at rest", Fact::Rested { core });
     }
 
-    /// A node that must serve does not. With one disk, one that was written astray may be beyond
-    /// repair; the node is right to refuse it.
-    fn not_serving(&self, text: String) {
+    /// Something that must come about does not. With one disk, one that has rotted or was written
+    /// astray may be beyond repair; the node is right to refuse it, be it at its start or later.
+    fn unmet(&self, text: String) {
         if self.machines.iter().any(Machine::is_doubtful) {
             self.record.note("world", &format!("excused by a doubtful disk: {text}"));
         } else {
@@ -182,7 +182,8 @@ impl World {
     }
 
     /// Nothing is under way: nothing may be left over.
-    fn count_at_rest(&self) {
+    async fn count_at_rest(&self) {
+        let strangers = super::census::strangers_of(&self.operator).await;
         let at = virtual_now();
         let mut bounded = held(&self.bounded);
         let mut found = Vec::new();
@@ -190,6 +191,11 @@ impl World {
             let tasks = super::census::tasks_of(machine);
             found.extend(bounded.at_rest(at, machine.name(), tasks));
         }
+        let remembered = strangers.zip(self.machines.first());
+        found.extend(
+            remembered
+                .and_then(|(gateways, machine)| bounded.strangers(at, machine.name(), gateways)),
+        );
         if let Some(mib) = super::census::peak_memory_mib() {
             found.extend(bounded.memory(at, mib));
         }
@@ -202,17 +208,17 @@ impl World {
     /// One more power cut; what the event log holds after it is what there is.
     pub(super) async fn judge(&self) {
         self.record.judge_histories();
-        self.count_at_rest();
+        self.count_at_rest().await;
         self.look_at_machines();
         self.machines.iter().for_each(Machine::power_cut);
         self.machines.iter().for_each(Machine::start);
         if !self.operator.ready_within(self.scenario.bounds.ready_within.0).await {
-            return self.not_serving("V1: the node does not serve after the last cut".to_owned());
+            return self.unmet("V1: the node does not serve after the last cut".to_owned());
         }
         let rows = match self.operator.events(0).await {
             Ok(rows) => rows,
             Err(why) => {
-                return self.record.unmet(format!("the event log cannot be read: {why}"));
+                return self.unmet(format!("the event log cannot be read: {why}"));
             }
         };
         let mut auditor = Auditor::default();

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 
 use clock::{Duration, Instant};
 use lorawan::{Downlink, DownlinkTiming, GatewayEui, Modulation, TxAck, TxStatus, Uplink};
+use sabotage::Bug;
 
 use crate::semtech_flight::{Flight, Flights};
 use crate::semtech_head::{
@@ -220,6 +221,7 @@ impl Server {
     ) {
         let (head, kind, body) = match split_upward(datagram) {
             Ok(parts) => parts,
+            Err(_) if sabotage::planted(Bug::SilentRefusal) => return,
             Err(error) => {
                 self.tally.unreadable += 1;
                 return self.refuse(from, None, error.into());

@@ -14,7 +14,6 @@ use lorawan::{Downlink, TxAck, TxStatus, Uplink};
 use mac::{CursorWrite, LogEvent, Mac, MacConfig};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use sabotage::Bug;
 use store::model::{Tenant, User};
 use store::{Applied, ApplyError, Command, Entry, Id, NodeId, Proposal, Reply, RequestId, State};
 
@@ -476,7 +475,6 @@ impl Node {
             Output::UnregisteredGateway { gateway, from } => {
                 self.show(now, show::unknown_gateway(now, gateway, from));
             }
-            Output::Refused { .. } if sabotage::planted(Bug::SilentRefusal) => {}
             Output::Refused { from, gateway, refusal } => {
                 let (_, reason) = refusal.reason();
                 self.metrics.count("tern_gateway_refused_total", reason);

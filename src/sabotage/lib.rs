@@ -78,7 +78,7 @@ bugs! {
     /// A batch that a full disk has refused is answered as done.
     FullDiskAnswered: "full-disk-answered", ["V1"], "disk_full_each_site";
     /// The checksum of a record is not looked at: rotten bytes are served.
-    ChecksumUnchecked: "checksum-unchecked", ["S6"], "swarm";
+    ChecksumUnchecked: "checksum-unchecked", ["audit"], "rot_at_rest";
     /// An entry of the log counts as stored when the disk has it in hand: its effects leave first.
     EventBeforeCommit: "event-before-commit", ["S12", "S7"], "first_light";
 
@@ -133,8 +133,6 @@ bugs! {
     NotSentAgain: "not-sent-again", ["S19"], "rough_weather";
     /// A retained message is never replaced.
     RetainedNotReplaced: "retained-not-replaced", ["S19"], "swarm";
-    /// A message whose outcome is unknown is put to the log again under another name: done twice.
-    RetryRenamed: "retry-renamed", ["S19"], "disk_full_each_site";
     /// Whoever queues a downlink is told that it is done before the log has decided.
     AnswerBeforeCommit: "answer-before-commit", ["S9"], "api_histories";
     /// Calls of the API that only look get what the same call saw the time before.
@@ -148,7 +146,7 @@ bugs! {
     /// A datagram that makes no sense is refused without being counted.
     SilentRefusal: "silent-refusal", ["refusals"], "malformed_flood";
     /// Every unregistered gateway that ever spoke is remembered.
-    UnknownGatewaysUnbounded: "unknown-gateways-unbounded", ["S21"], "malformed_flood";
+    UnknownGatewaysUnbounded: "unknown-gateways-unbounded", ["S21"], "replay_attack";
     /// The task that writes to a connection outlives it.
     ConnectionLeak: "connection-leak", ["S21"], "rough_weather";
     /// A gateway's datagram that is not UTF-8 panics.

@@ -14,6 +14,9 @@ use super::tables::{
 };
 use super::{Database, Engine, FORMAT, Meta, Position, StorageError, first};
 
+/// What the first reads are for.
+const OPENING: &str = "looking at the storage file";
+
 impl Database {
     /// The value of a name, if set.
     pub fn meta(&self, key: Meta) -> Result<Option<Bytes>, StorageError> {
@@ -145,7 +148,7 @@ impl Database {
 impl Engine {
     /// Refuses a file of a newer version.
     pub(crate) fn check_format(&self) -> Result<(), StorageError> {
-        let found = self.number(FORMAT_KEY)?;
+        let found = guarded(OPENING, || self.number(FORMAT_KEY))?;
         let found = u32::from_le_bytes(found);
         if found > FORMAT {
             return Err(StorageError::TooNew { found, known: FORMAT });
@@ -155,11 +158,13 @@ impl Engine {
 
     /// Where the file stands.
     pub(crate) fn position(&self) -> Result<Position, StorageError> {
-        let purged = self.purged()?.map(|(index, _)| index);
-        let last = self.log_bounds()?.map(|(_, last)| last);
-        Ok(Position {
-            last_log: last.max(purged),
-            serial: u64::from_le_bytes(self.number(SERIAL_KEY)?),
+        guarded(OPENING, || {
+            let purged = self.purged()?.map(|(index, _)| index);
+            let last = self.log_bounds()?.map(|(_, last)| last);
+            Ok(Position {
+                last_log: last.max(purged),
+                serial: u64::from_le_bytes(self.number(SERIAL_KEY)?),
+            })
         })
     }
 

@@ -28,7 +28,6 @@ use mqtt::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use sabotage::Bug;
 use store::{Command, EventRow, NodeId, Proposal, Reply, RequestId, State};
 
 use self::client::{Client, HANDED_OVER_MAX};
@@ -363,10 +362,6 @@ impl Broker {
             Waiting::Publish { stream, packet_id, qos } => match why {
                 // It may yet be applied, or is worth another try: the name stays, the client waits.
                 ProposalError::Unknown | ProposalError::NoQuorum => {
-                    let mut request = request;
-                    if sabotage::planted(Bug::RetryRenamed) {
-                        self.rng.fill_bytes(&mut request.0);
-                    }
                     let waiting = Waiting::Publish { stream, packet_id, qos };
                     self.tell_again(view, request, waiting, command);
                 }
