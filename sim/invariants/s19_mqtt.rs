@@ -72,7 +72,7 @@ impl Mqtt {
         let restarts = self.restarts;
         let client = self.client(name);
         (client.clean_start, client.persistent) = (clean_start, persistent);
-        client.restarts = restarts;
+        (client.restarts, client.of_the_past) = (restarts, false);
         if clean_start {
             client.forget_session();
         }
@@ -87,6 +87,9 @@ impl Mqtt {
 
     fn connected(&mut self, name: &str, at: Duration, present: bool) -> Option<String> {
         let client = self.client(name);
+        if client.of_the_past {
+            return None;
+        }
         let wrong = match (present, client.clean_start, client.kept) {
             (true, true, _) => Some("a clean start found a session"),
             (true, false, Kept::No) => Some("a session out of nothing"),
@@ -326,7 +329,7 @@ impl Mqtt {
         self.flood.lose_all();
         for client in self.clients.values_mut() {
             client.forget_session();
-            (client.link, client.kept) = (None, Kept::Maybe);
+            (client.link, client.kept, client.of_the_past) = (None, Kept::Maybe, true);
         }
     }
 }

@@ -83,6 +83,8 @@ pub(super) struct Client {
     pub(super) clean_start: bool,
     /// Restarts of nodes before that.
     pub(super) restarts: u64,
+    /// Everything was lost since: what is answered to that attempt, the lost cluster has said.
+    pub(super) of_the_past: bool,
     pub(super) link: Option<Link>,
     /// Its connections so far.
     pub(super) connections: u64,

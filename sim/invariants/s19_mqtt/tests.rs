@@ -321,7 +321,12 @@ fn a_kept_session_is_there_and_a_clean_start_finds_none() {
     let text = violated([begin.clone(), gone.clone()].concat());
     assert!(text.contains("the persistent session is gone"), "{text}");
     let lost = vec![Fact::DiskLost { node: owned("n1"), wiped: true }];
-    passes([begin.clone(), lost, gone].concat());
+    passes([begin.clone(), lost.clone(), gone].concat());
+    // The lost cluster's answer arrives after it, and what it has said behind that.
+    let late = [disconnected("app1"), connecting("app1", false, true)];
+    let answer = vec![connected("app1", true)];
+    let told = delivered("app1", "e1", 1, (1, false));
+    passes([begin.clone(), late.to_vec(), lost, answer, told].concat());
     let clean = vec![disconnected("app1"), connecting("app1", true, true), connected("app1", true)];
     let text = violated([begin, clean].concat());
     assert!(text.contains("a clean start found a session"), "{text}");
