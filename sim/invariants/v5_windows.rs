@@ -36,6 +36,9 @@ const LAST_WINDOW: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(
 /// takes
 /// until the node meets them, and has dealt with them.
 const LIES_IN_WAIT: Duration = Duration::from_secs(45);
+/// A frame that waited for the disk is accepted when the disk is back: what repeats it within this
+/// time is taken for a copy.
+const COPIES: Duration = Duration::from_secs(1);
 /// The longest answer that is expected here, in bytes; a shorter one may find a smaller gap.
 const ANSWER_LEN_MAX: u8 = 48;
 /// A frame is decided so long after its last window: a fault that is told late still counts.
@@ -96,7 +99,9 @@ struct Asked {
 
 impl Windows {
     fn is_calm(&self, at: Duration) -> bool {
-        self.faults.is_empty() && at >= self.wrong_until + self.calm && at >= self.stalled_until
+        self.faults.is_empty()
+            && at >= self.wrong_until + self.calm
+            && at >= self.stalled_until + COPIES
     }
 
     /// Something goes wrong: the frames whose windows have not passed are not judged.
@@ -500,8 +505,8 @@ mod tests {
             let until = Duration::from_millis(until);
             vec![(9_900, Fact::Stalled { node: "n1".to_owned(), until })]
         };
-        assert!(found(SETTING, &[stalled(10_200), unanswered()].concat()).is_empty());
-        assert_eq!(found(SETTING, &[stalled(10_050), unanswered()].concat()).len(), 1);
+        assert!(found(SETTING, &[stalled(9_200), unanswered()].concat()).is_empty());
+        assert_eq!(found(SETTING, &[stalled(9_050), unanswered()].concat()).len(), 1);
         let started = vec![(8_000, Fact::Started { node: "n1".to_owned() })];
         assert!(found(SETTING, &[started, unanswered()].concat()).is_empty());
     }
