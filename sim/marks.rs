@@ -94,7 +94,8 @@ marks! {
     JoinMicRefused "join-mic-refused" => "tern_uplinks_refused_total" "join_mic":
         "a join-request with a wrong MIC was refused";
     UnknownGatewayRefused "unknown-gateway-refused" =>
-        "tern_uplinks_refused_total" "unknown_gateway": "an unknown gateway's frame was refused";
+        "tern_gateway_refused_total" "unregistered_gateway":
+        "an unknown gateway's frame was refused";
     Repeated "repeated" => "tern_uplinks_total" "repeated": "a device repeated an uplink";
     TooLate "answer-too-late" => "tern_downlinks_total" "too_late":
         "an answer was too late for its window and was not sent";

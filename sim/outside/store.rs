@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::disk::Disk as HostDisk;
-use host::storage::{Batch, Database, Medium, Op, StorageError};
+use host::storage::{Batch, Database, Medium, Meta, Op, StorageError};
 use openraft_rt::{Oneshot as _, OneshotSender as _};
 use redb::StorageBackend;
 use sabotage::Bug;
@@ -66,6 +66,9 @@ type Answer = Result<(), StorageError>;
 pub trait Onlooker: Send + Sync + std::fmt::Debug {
     /// An entry of the log is on its way to the disk.
     fn logged(&self, index: u64, record: &Bytes);
+
+    /// A snapshot is about to become the current one.
+    fn snapshot(&self);
 
     /// What is written now will be durable after so much time.
     fn waits(&self, wait: Duration);
@@ -174,8 +177,11 @@ impl HostDisk for Store {
     fn commit(&self, batch: Batch) -> Commit {
         if let Some(onlooker) = &self.onlooker {
             for op in batch.ops() {
-                if let Op::PutLog { index, record, .. } = op {
-                    onlooker.logged(*index, record);
+                #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is nobody's business")]
+                match op {
+                    Op::PutLog { index, record, .. } => onlooker.logged(*index, record),
+                    Op::PutMeta { key: Meta::Snapshot, .. } => onlooker.snapshot(),
+                    _ => {}
                 }
             }
         }

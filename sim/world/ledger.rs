@@ -15,6 +15,7 @@ use store::{Command, Event, EventRow, Proposal, Reply, State};
 
 use super::record::Record;
 use crate::clocks::virtual_now;
+use crate::marks::Mark;
 use crate::oracle::{Fact, Permits, Reading};
 use crate::outside::Onlooker;
 
@@ -184,6 +185,10 @@ impl Onlooker for Clerk {
             }
             Err(error) => wrong(error.to_string()),
         }
+    }
+
+    fn snapshot(&self) {
+        self.record.hit(Mark::SnapshotWritten);
     }
 
     fn waits(&self, wait: Duration) {
