@@ -27,7 +27,7 @@ pub(super) struct Air {
 impl Air {
     /// Sees the next fact.
     pub(super) fn observe(&mut self, seen: &Seen) {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "six facts concern it")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "five facts concern it")]
         match &seen.fact {
             Fact::Begins(setting) => self.rough = setting.rough,
             Fact::DownlinkHanded { how, .. } | Fact::JoinAcceptHanded { how, .. } => {
@@ -41,9 +41,6 @@ impl Air {
                 if let Some(frames) = self.frames.get_mut(gateway) {
                     frames.retain(|(_, how)| how.token != *token);
                 }
-            }
-            Fact::CounterReset { gateway } => {
-                self.frames.remove(gateway);
             }
             Fact::Pushed { gateway, tmst, modulation, .. } => {
                 while let Some((at, gateway, tmst)) = self.order.front().copied()

@@ -290,7 +290,8 @@ impl Frame {
         if said(TxStatus::CollisionPacket) {
             return if rough { Verdict::Unknown } else { Verdict::Crowded };
         }
-        if crowded && self.answers.is_empty() && !(rough && self.received.is_empty()) {
+        // What was asked for was refused, and nothing else is free.
+        if crowded && !(rough && self.received.is_empty()) {
             return Verdict::Crowded;
         }
         match (rough, self.answers.is_empty(), !self.received.is_empty()) {
