@@ -328,7 +328,8 @@ impl Mac {
         let free = gateways.iter().any(|heard| {
             let Reception { gateway, tmst, .. } = heard.reception;
             let slot = |window| window_slot(tmst, window, EMPTY_FRAME_LEN);
-            question.windows.iter().any(|one| self.calendar.is_free(gateway, slot(one), &[]))
+            let mut windows = question.windows.iter().filter(|window| heard.precedes(window));
+            windows.any(|window| self.calendar.is_free(gateway, slot(window), &[]))
         });
         (!free).then_some(NotSent::Busy)
     }

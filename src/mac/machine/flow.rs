@@ -8,6 +8,7 @@ use clock::{Instant, WallTime};
 use lorawan::{DevEui, DevNonce, GatewayEui, JoinEui, Modulation};
 use sabotage::Bug;
 
+use super::downlink::Window;
 use super::transmit::Transmission;
 use crate::{
     AcceptJoin, AcceptUplink, Digest, Grant, PlanDownlink, Reception, RequestId, SessionEpoch,
@@ -47,6 +48,16 @@ pub(super) enum Link {
 pub(super) struct Heard {
     pub(super) reception: Reception,
     pub(super) received_at: Instant,
+    /// On another channel or data rate than the flow's first: another transmission of the same
+    /// frame, that a gateway was late to tell of, or the first was. Its RX1 is not the flow's.
+    pub(super) elsewhere: bool,
+}
+
+impl Heard {
+    /// Whether this window of the flow follows what was heard here.
+    pub(super) const fn precedes(&self, window: &Window) -> bool {
+        window.number != 1 || !self.elsewhere
+    }
 }
 
 /// One frame in hand.

@@ -118,7 +118,8 @@ impl Transmission {
         }
         let mut tries = VecDeque::new();
         for heard in gateways {
-            for window in windows.iter().filter(|window| window.carries(&bytes)) {
+            let follows = |window: &&Window| heard.precedes(window) && window.carries(&bytes);
+            for window in windows.iter().filter(follows) {
                 let reception = &heard.reception;
                 tries.push_back(Try {
                     gateway: reception.gateway,

@@ -35,7 +35,8 @@ impl Mac {
         }
         let heard = self.heard(now, &rx);
         if let Some(flow) = self.flows.of_frame(&rx.phy_payload) {
-            flow.hear(heard);
+            let at = (flow.frequency_hz, flow.modulation);
+            flow.hear(Heard { elsewhere: (rx.frequency_hz, rx.modulation) != at, ..heard });
             return Ok(());
         }
         if let Some(error) = self.refusals.find(now.instant, &rx.phy_payload) {
@@ -116,7 +117,7 @@ impl Mac {
             tmst: rx.tmst,
             crc_ok: rx.crc == CrcStatus::Ok,
         };
-        Heard { reception, received_at: rx.received_at }
+        Heard { reception, received_at: rx.received_at, elsewhere: false }
     }
 
     /// The question for the log, but for what only the end of the window tells.

@@ -35,6 +35,20 @@ fn copies_over_two_gateways_are_one_frame_best_first() {
 }
 
 #[test]
+fn a_repetition_beside_a_late_copy_of_another_channel_is_answered_in_its_second_window() {
+    let mut world = World::new("EU868");
+    world.state.gateways.insert(SECOND, true);
+    let frame = confirmed_up(10);
+    // What the first gateway tells is old; the device's repetition came at 868.1 MHz.
+    world.hear(1_000, GATEWAY, -50, (868_300_000, EU.1), &frame).unwrap();
+    world.hear(1_050, SECOND, 90, EU, &frame).unwrap();
+    world.run_to(5_000);
+    let sent: Vec<_> =
+        world.seen.sent.iter().map(|(_, one)| (one.gateway, one.frequency_hz)).collect();
+    assert_eq!(sent, [(SECOND, 869_525_000)]);
+}
+
+#[test]
 fn a_confirmed_frame_repeated_later_gets_the_same_bytes_and_no_second_event() {
     let mut world = World::new("EU868");
     let frame = confirmed_up(10);
