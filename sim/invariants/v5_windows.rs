@@ -12,7 +12,8 @@
 //! * A gateway that is sending something else may send in the other window, or another gateway may.
 //!   If none can, the air was full: told at the end, and no miss.
 //! * Where datagrams get lost also without a fault, only what the node shows to have received (it
-//!   has asked its log about it) must be answered, and an answer may not reach its gateway.
+//!   has asked its log about it) from such a gateway must be answered, and an answer may not reach
+//!   its gateway.
 //! * Join-requests with a nonce that was used or does not rise are refused, frames of a device that
 //!   has lost its counters too.
 
@@ -291,10 +292,14 @@ impl Frame {
             return if rough { Verdict::Unknown } else { Verdict::Crowded };
         }
         // What was asked for was refused, and nothing else is free.
-        if crowded && !(rough && self.received.is_empty()) {
+        let received = self.received.iter().any(|(gateway, _)| {
+            let mut live = self.live.iter();
+            live.any(|(other, _)| other == gateway)
+        });
+        if crowded && (received || !rough) {
             return Verdict::Crowded;
         }
-        match (rough, self.answers.is_empty(), !self.received.is_empty()) {
+        match (rough, self.answers.is_empty(), received) {
             (true, false, _) | (true, true, false) => Verdict::Unknown,
             (true, true, true) => {
                 Verdict::Missed("received, and no gateway was given an answer".to_owned())
