@@ -6,7 +6,7 @@ unexport RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 SEEDS ?= 0..4
 # Seeds nobody has run before; printed with each run, so that a violation replays.
 FRESH := $(shell echo $$((10000 + RANDOM * 10)))
-FRESH_SEEDS ?= $(FRESH)..$(shell echo $$(($(FRESH) + 2)))
+FRESH_SEEDS ?= $(FRESH)..$(shell echo $$(($(FRESH) + 4)))
 FUZZ_SECONDS ?= 600
 FILE ?= tests/data/cases/network_server_cases.json
 FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet commands scenario
@@ -35,6 +35,7 @@ unit: ## unit, property, process and client tests; corpus replay; tidiness and p
 
 sim-test: ## every scenario on fixed and fresh seeds, two double runs, planted bugs until caught
 	cargo sim-lint
+	cargo sim-test --quiet
 	$(SIM) canary
 	@for scenario in scenarios/*.toml; do \
 	  $(SIM) $$scenario --seeds $(SEEDS) && $(SIM) $$scenario --seeds $(FRESH_SEEDS) || exit 1; \

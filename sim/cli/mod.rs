@@ -65,6 +65,9 @@ enum Verb {
         /// Plant a bug, by the name that `sabotage` shows.
         #[arg(long, value_name = "NAME", value_parser = parse_bug)]
         bug: Option<Bug>,
+        /// The checker that must go on objecting, for example S1; the first that does without it.
+        #[arg(long, value_name = "NAME")]
+        checker: Option<String>,
         /// Where to write; beside the scenario without it.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -195,8 +198,8 @@ fn dispatch(cli: Cli) -> Code {
         Some(Verb::Meta { scenario, seed }) => meta::meta(&scenario, seed, &Extras::default()),
         Some(Verb::Sabotage(ask)) => sabotage::run(&ask),
         Some(Verb::Canary) => sabotage::canary(),
-        Some(Verb::Shrink { scenario, seed, bug, out }) => {
-            shrink::run(&shrink::Ask { scenario, seed, bug, out })
+        Some(Verb::Shrink { scenario, seed, bug, checker, out }) => {
+            shrink::run(&shrink::Ask { scenario, seed, bug, checker, out })
         }
         Some(Verb::Bench { runs }) => bench::run(runs),
         Some(Verb::Marks) => {

@@ -7,6 +7,7 @@
 
 mod steps;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,8 @@ pub(super) struct Ask {
     pub(super) scenario: PathBuf,
     pub(super) seed: u64,
     pub(super) bug: Option<Bug>,
+    /// Whose objection is looked into; the first one's without it.
+    pub(super) checker: Option<String>,
     /// Where the result goes; beside the scenario without it.
     pub(super) out: Option<PathBuf>,
 }
@@ -86,6 +89,12 @@ impl Hunt {
             say(&format!("seed {} does not fail: there is nothing to shrink", ask.seed));
             return Ok(Code::Fine);
         };
+        let checker = ask.checker.clone().unwrap_or(checker);
+        if !first.blames(&checker) {
+            let names: BTreeSet<&str> = first.violations.iter().map(|(n, _)| n.as_str()).collect();
+            let names = Vec::from_iter(names).join(", ");
+            return Err(format!("{checker} does not object to seed {}: {names}", ask.seed));
+        }
         say(&format!("{checker} objects; {} faults, shrinking ...", plain.fault.len()));
         (self.checker, self.report) = (checker, first);
         loop {

@@ -213,3 +213,6 @@ fn is_attack(kind: FaultKind) -> bool {
             | FaultKind::Malformed
     )
 }
+
+#[cfg(test)]
+mod tests;
