@@ -10,7 +10,8 @@
 //! * A gateway that says TOO_LATE or TOO_EARLY was given a wrong moment: a miss, even if another
 //!   window was met.
 //! * A gateway that is sending something else may send in the other window, or another gateway may.
-//!   If none can, the air was full: told at the end, and no miss.
+//!   If none can, the air was full: told at the end, and no miss. RX2 is louder than some gateways
+//!   can be: one that says TX_POWER has RX1 alone.
 //! * Where datagrams get lost also without a fault, only what the node shows to have received (it
 //!   has asked its log about it) from such a gateway must be answered, and an answer may not reach
 //!   its gateway.
@@ -239,7 +240,10 @@ impl Windows {
             let dr = uplink.and_then(|modulation| region.dr_of(modulation, Direction::Up));
             let rx1 = dr.and_then(|dr| region.rx1_dr(dr, 0, false));
             let (rx2, later) = (Some(region.rx2_dr), delay1 + RX2_AFTER_RX1);
-            taken(*gateway, *tmst, delay1, rx1) && taken(*gateway, *tmst, later, rx2)
+            let quieter = (*gateway, Some(TxStatus::TxPower));
+            let too_loud = frame.answers.iter().any(|(by, _, said)| (*by, *said) == quieter);
+            let rx2_is_taken = too_loud || taken(*gateway, *tmst, later, rx2);
+            taken(*gateway, *tmst, delay1, rx1) && rx2_is_taken
         };
         // Two gateways with one EUI are one to the node, which takes one counter for both.
         heard.iter().all(|(gateway, _)| {

@@ -130,8 +130,8 @@ fn no_rubbish_is_a_frame() {
 
 #[test]
 fn a_flood_has_the_pace_it_is_given_and_ends() {
-    let scenario = "title = \"t\"\nduration = \"9s\"\n[[fault]]\nkind = \"malformed\"\nat = \"1s\"\n\
-                    per_s = 16000\n";
+    let scenario = "title = \"t\"\nduration = \"9s\"\n[[fault]]\nkind = \"malformed\"\n\
+                    at = \"1s\"\nper_s = 16000\n";
     let scenario = Scenario::parse("t.toml", scenario).unwrap();
     machine_room(5).block_on(async move {
         let net = Net::start();
