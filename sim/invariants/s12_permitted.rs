@@ -83,10 +83,10 @@ impl Invariant for Permitted {
                     listening.insert(client.clone());
                 }
             }
-            Fact::Delivered { client, event } => {
-                if self.listening.as_ref().is_none_or(|some| some.contains(client)) {
-                    self.left(seen.at, Effect::Delivery(event.clone()));
-                }
+            Fact::Delivered { client, event }
+                if self.listening.as_ref().is_none_or(|some| some.contains(client)) =>
+            {
+                self.left(seen.at, Effect::Delivery(event.clone()));
             }
             Fact::DiskLost { wiped: true, .. } => {
                 self.effects.clear();

@@ -25,6 +25,7 @@ use lorawan::{
     DevAddr, DevEui, DevNonce, Direction, GatewayEui, JOIN_ACCEPT_DELAY1, JoinEui, RECEIVE_DELAY1,
     RX2_AFTER_RX1, Region, TxStatus,
 };
+use mac::Reception;
 use scenario::FaultKind;
 use store::Command;
 
@@ -199,23 +200,10 @@ impl Windows {
     }
 
     fn proposed(&mut self, at: Duration, command: &Command) {
-        let of = |frame: &Frame| match (&frame.key, command) {
-            (Key::Data(reading), Command::AcceptUplink(uplink)) => {
-                let (device, f_cnt) = (uplink.dev_eui, uplink.f_cnt);
-                (reading.device, reading.f_cnt, &reading.payload) == (device, f_cnt, &uplink.data)
-            }
-            (Key::Join(device, nonce), Command::AcceptJoin(join)) => {
-                (*device, *nonce) == (join.dev_eui, join.dev_nonce)
-            }
-            (Key::Data(_) | Key::Join(..), _) => false,
-        };
-        let frame = self.frames.iter_mut().rev().find(|frame| of(frame) && frame.until >= at);
-        let receptions = match command {
-            Command::AcceptUplink(uplink) => &uplink.receptions,
-            Command::AcceptJoin(join) => &join.receptions,
-            _ => return,
-        };
-        if let Some(frame) = frame {
+        let open = self.frames.iter_mut().rev().filter(|frame| frame.until >= at);
+        let named =
+            open.into_iter().find_map(|frame| Some((receptions(&frame.key, command)?, frame)));
+        if let Some((receptions, frame)) = named {
             frame.received.extend(receptions.iter().map(|one| (one.gateway, one.tmst)));
         }
     }
@@ -271,6 +259,23 @@ impl Windows {
             }
         }
         misses
+    }
+}
+
+/// Who has heard a frame, if a command is about that one.
+fn receptions<'a>(key: &Key, command: &'a Command) -> Option<&'a [Reception]> {
+    match (key, command) {
+        (Key::Data(reading), Command::AcceptUplink(uplink)) => {
+            let (device, f_cnt) = (uplink.dev_eui, uplink.f_cnt);
+            let same =
+                (reading.device, reading.f_cnt, &reading.payload) == (device, f_cnt, &uplink.data);
+            same.then_some(&uplink.receptions)
+        }
+        (Key::Join(device, nonce), Command::AcceptJoin(join)) => {
+            let same = (*device, *nonce) == (join.dev_eui, join.dev_nonce);
+            same.then_some(&join.receptions)
+        }
+        (Key::Data(_) | Key::Join(..), _) => None,
     }
 }
 

@@ -20,7 +20,7 @@ use node::api::wire::{self, NodeInfo};
 use node::api::{ApiError, ApiSettings, Credentials, Operation, Outcome};
 use node::broker::BrokerConfig;
 use node::vault::Vault;
-use node::{CallId, Config, Effect, Founding, Input, Node, ProposalError, StreamId};
+use node::{CallId, Config, Effect, Founding, Input, Node, StreamId};
 use store::model::{PasswordHash, Tenant, User};
 use store::{Command, Entry, EventRow, Id, NodeId, Proposal};
 
@@ -228,14 +228,6 @@ impl Bench {
             self.hear(place, &request);
         }
         self.wait(EXCHANGE);
-    }
-
-    /// The log fails what it holds.
-    pub(super) fn fail_held(&mut self, why: ProposalError) {
-        for proposal in std::mem::take(&mut self.held) {
-            self.handle(Input::ProposalFailed { request: proposal.request, why });
-            self.held.push(proposal);
-        }
     }
 
     /// The log decides what it holds, and everything from now on at once.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use mqtt::{ClientConfig, Qos, Session, SessionLimits, TopicName, Version};
+use node::StreamId;
 use node::api::{Operation, Outcome, wire};
-use node::{ProposalError, StreamId};
 use store::{Entry, NodeId, Proposal, RequestId, SnapshotBuilder, State};
 
 use super::bench::{Bench, data_frame};

@@ -87,7 +87,7 @@ fn few_bits_are_turned() {
     let mut turned = 0;
     for _ in 0..200 {
         let Some(shot) = arms.shot(&loot) else { continue };
-        let apart = |heard: &super::loot::Heard| {
+        let apart = |heard: &loot::Heard| {
             let datagram = bits_apart(&heard.datagram, &shot.bytes);
             let frame = frames(&shot).into_iter().flatten().next();
             let frame = frame
