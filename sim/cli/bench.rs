@@ -38,7 +38,15 @@ pub(super) fn run(runs: u32) -> Code {
         for _ in 0..runs {
             let before = apart::cpu_of_children();
             match apart::run(path, 1, &Extras::default()) {
-                Ok((_, report)) => measured.push((apart::cpu_of_children() - before, report)),
+                Ok((_, report)) if report.exit_code() == 0 => {
+                    measured.push((apart::cpu_of_children() - before, report));
+                }
+                Ok((_, report)) => {
+                    let wrong = report.violations.iter().map(|(_, text)| text);
+                    let why = wrong.chain(&report.unmet).next().map_or("", String::as_str);
+                    complain(&format!("{} measures nothing: {why}", path.display()));
+                    return Code::Unusable;
+                }
                 Err(why) => {
                     complain(&why);
                     return Code::Unusable;

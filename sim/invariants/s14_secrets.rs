@@ -177,7 +177,8 @@ impl Secrets {
     fn bit(&self, window: u64) -> usize {
         // Fibonacci hashing: the upper bits of the product depend on all of the window's.
         let hash = window.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        usize::try_from(hash).unwrap_or(0) % (self.bitmap.len() * 64)
+        // A power of two: a division would take most of the time of a scan.
+        usize::try_from(hash).unwrap_or(0) & (self.bitmap.len() * 64 - 1)
     }
 }
 

@@ -224,6 +224,8 @@ pub struct Clients {
     pub away_every: Option<SpanRange>,
     /// For how long it stays away.
     pub away_for: SpanRange,
+    /// Share of messages whose acknowledgement is held back, for up to six seconds.
+    pub holds: Share,
 }
 
 impl Default for Clients {
@@ -235,6 +237,7 @@ impl Default for Clients {
             publish_every: SpanRange::ms(1_000, 3_000),
             away_every: None,
             away_for: SpanRange::ms(1_000, 20_000),
+            holds: Share(0.15),
         }
     }
 }

@@ -17,9 +17,7 @@ const SESSION_S: u32 = 86_400;
 const KEEP_ALIVES_S: [u16; 3] = [5, 8, 15];
 /// What 5.0 clients take unacknowledged, where they say so.
 const RECEIVE_MAXIMA: [u16; 3] = [1, 3, 20];
-/// Share of messages whose acknowledgement is held back.
-const HOLDS: f64 = 0.15;
-/// For how long.
+/// For how long acknowledgements are held back.
 const HELD_FOR: Range<Duration> = Duration::from_millis(100)..Duration::from_secs(6);
 /// Share of partings that are polite.
 const POLITE: f64 = 0.5;
@@ -76,7 +74,7 @@ impl Habits {
             version: if place.is_multiple_of(2) { Version::V5 } else { Version::V311 },
             keep_alive_s,
             receive_maximum: says_maximum.then_some(maximum),
-            holds: if part == Part::Listener || persistent { HOLDS } else { 0.0 },
+            holds: if part == Part::Listener || persistent { clients.holds.0 } else { 0.0 },
             away_every: clients.away_every.as_ref().map(|range| range.0.clone()),
             away_for: clients.away_for.0.clone(),
             dice,
