@@ -70,6 +70,8 @@ struct Boot {
     /// Rotten bytes it had read when the rot began; none once they may have gone further.
     rotten_read: Option<u64>,
     misdirected: bool,
+    /// The node has stopped while its disk held what nobody wrote.
+    damaged: bool,
     /// What was durable at each power cut, for a planted bug.
     images: Vec<Image>,
 }
@@ -188,6 +190,11 @@ impl Machine {
         boot.rotten || boot.misdirected
     }
 
+    /// That has stopped the node: with one disk there may be nothing that it could go on with.
+    pub(super) fn is_damaged(&self) -> bool {
+        held(&self.0.boot).damaged
+    }
+
     /// Starts the node, if it is not running.
     pub(super) fn start(&self) {
         let number = {
@@ -242,6 +249,7 @@ impl Machine {
             boot.handle = None;
             // Power went within a write: the disk knows it a moment before the node is ended.
             let unpowered = text.contains(NO_POWER);
+            boot.damaged |= boot.rotten || boot.misdirected;
             let told = boot.excused > 0;
             boot.excused = boot.excused.saturating_sub(1);
             told || boot.rotten || boot.misdirected || unpowered || no_room

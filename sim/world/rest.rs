@@ -58,9 +58,9 @@ impl World {
     }
 
     /// Something that must come about does not. With one disk, one that has rotted or was written
-    /// astray may be beyond repair; the node is right to refuse it, be it at its start or later.
+    /// astray may be beyond repair; a node that has found it so is right to refuse it.
     fn unmet(&self, text: String) {
-        if self.machines.iter().any(Machine::is_doubtful) {
+        if self.machines.iter().any(Machine::is_damaged) {
             self.record.note("world", &format!("excused by a doubtful disk: {text}"));
         } else {
             self.record.unmet(text);
