@@ -4,7 +4,8 @@
 //!
 //! Source: requirements, part G, V5: no fault in the last 5 s, no miss. Nothing is wrong when no
 //! fault is in force or has ended within `bounds.calm`, the node has been running for as long, and
-//! its disk keeps up ([`Fact::Stalled`]). What a fault has laid in wait on a disk counts as wrong
+//! its disk keeps up ([`Fact::Stalled`]); where the disk alone is slow, an answer may be missing, but
+//! none may come too late. What a fault has laid in wait on a disk counts as wrong
 //! for [`LIES_IN_WAIT`]. Each frame is decided when its windows have passed.
 //!
 //! * A gateway that says TOO_LATE or TOO_EARLY was given a wrong moment: a miss, even if another
@@ -65,6 +66,8 @@ struct Frame {
     live: Vec<(GatewayEui, u32)>,
     /// Something went wrong before its windows had passed.
     disturbed: bool,
+    /// The disk did not keep up before they had.
+    slow: bool,
     /// The gateways that the node names when it asks its log about it, each with its counter.
     received: Vec<(GatewayEui, u32)>,
     /// Answers handed out, and what their gateways said.
@@ -81,6 +84,8 @@ pub struct Windows {
     /// Until when something was wrong.
     wrong_until: Duration,
     stalled_until: Duration,
+    /// Slow disks in force.
+    slow_disks: u32,
     frames: VecDeque<Frame>,
     /// The highest counter each session has sent.
     highest: BTreeMap<(DevEui, DevAddr), (u32, Reading)>,
@@ -102,9 +107,24 @@ struct Asked {
 
 impl Windows {
     fn is_calm(&self, at: Duration) -> bool {
-        self.faults.is_empty()
-            && at >= self.wrong_until + self.calm
-            && at >= self.stalled_until + COPIES
+        self.faults.is_empty() && at >= self.wrong_until + self.calm
+    }
+
+    fn is_slow(&self, at: Duration) -> bool {
+        self.slow_disks > 0 || at < self.stalled_until + COPIES
+    }
+
+    /// The disk does not keep up for a while.
+    fn stall(&mut self, at: Duration, until: Duration) {
+        self.stalled_until = self.stalled_until.max(until);
+        let open = self.frames.iter_mut().filter(|frame| frame.until >= at);
+        open.for_each(|frame| frame.slow = true);
+    }
+
+    fn slow_disk(&mut self, at: Duration, begins: bool) {
+        let count = self.slow_disks;
+        self.slow_disks = if begins { count + 1 } else { count.saturating_sub(1) };
+        self.stall(at, at);
     }
 
     /// Something goes wrong: the frames whose windows have not passed are not judged.
@@ -164,13 +184,14 @@ impl Windows {
             return;
         }
         let last = LAST_WINDOW[usize::from(matches!(key, Key::Join(..)))];
-        let disturbed = !self.is_calm(at);
+        let (disturbed, slow) = (!self.is_calm(at), self.is_slow(at));
         self.frames.push_back(Frame {
             key,
             at,
             until: at + last,
             live: live.into_iter().collect(),
             disturbed,
+            slow,
             received: Vec::new(),
             answers: Vec::new(),
         });
@@ -248,7 +269,12 @@ impl Windows {
             if frame.disturbed || frame.live.is_empty() {
                 continue;
             }
-            match frame.verdict(self.rough, self.is_crowded(&frame)) {
+            let verdict = if frame.slow {
+                frame.wrong_moment(self.rough).unwrap_or(Verdict::Unknown)
+            } else {
+                frame.verdict(self.rough, self.is_crowded(&frame))
+            };
+            match verdict {
                 Verdict::Met => self.met += 1,
                 Verdict::Crowded => self.crowded += 1,
                 Verdict::Unknown => {}
@@ -289,11 +315,21 @@ enum Verdict {
 }
 
 impl Frame {
+    fn said(&self, status: TxStatus) -> bool {
+        self.answers.iter().any(|answer| answer.2 == Some(status))
+    }
+
+    /// A gateway was asked at a moment that was none, though its datagrams do not get lost.
+    fn wrong_moment(&self, rough: bool) -> Option<Verdict> {
+        let wrong = !rough && (self.said(TxStatus::TooLate) || self.said(TxStatus::TooEarly));
+        wrong.then(|| Verdict::Missed(format!("a gateway says {:?}", self.answers)))
+    }
+
     fn verdict(&self, rough: bool, crowded: bool) -> Verdict {
-        let said = |status: TxStatus| self.answers.iter().any(|answer| answer.2 == Some(status));
-        if !rough && (said(TxStatus::TooLate) || said(TxStatus::TooEarly)) {
-            return Verdict::Missed(format!("a gateway says {:?}", self.answers));
+        if let Some(verdict) = self.wrong_moment(rough) {
+            return verdict;
         }
+        let said = |status| self.said(status);
         if said(TxStatus::Ok) {
             return Verdict::Met;
         }
@@ -354,6 +390,7 @@ impl Invariant for Windows {
                 self.handed(at, &Key::Join(*dev_eui, *dev_nonce), how);
             }
             Fact::Decided { gateway, token, status } => self.decided(*gateway, *token, *status),
+            Fact::Fault { kind: FaultKind::SlowDisk, begins, .. } => self.slow_disk(at, *begins),
             Fact::Fault { kind, target, begins } => {
                 self.fault(at, format!("{kind} {target}"), *begins);
                 if let FaultKind::WriteError
@@ -364,11 +401,7 @@ impl Invariant for Windows {
                     self.disturb(at, at + LIES_IN_WAIT);
                 }
             }
-            Fact::Stalled { until, .. } => {
-                let open = self.frames.iter_mut().filter(|frame| frame.until >= at);
-                open.for_each(|frame| frame.disturbed = true);
-                self.stalled_until = self.stalled_until.max(*until);
-            }
+            Fact::Stalled { until, .. } => self.stall(at, *until),
             Fact::Started { .. }
             | Fact::Down { .. }
             | Fact::DiskLost { .. }

@@ -148,7 +148,7 @@ bugs! {
     /// Every unregistered gateway that ever spoke is remembered.
     UnknownGatewaysUnbounded: "unknown-gateways-unbounded", ["S21"], "replay_attack";
     /// The task that writes to a connection outlives it.
-    ConnectionLeak: "connection-leak", ["S21"], "rough_weather";
+    ConnectionLeak: "connection-leak", ["S21"], "clients_come_and_go";
     /// A gateway's datagram that is not UTF-8 panics.
     PanicOnInput: "panic-on-input", ["S22"], "rough_weather";
     /// What an entry has changed is told in the order of a hash that differs between processes.
