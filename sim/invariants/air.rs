@@ -1,6 +1,6 @@
 //! What gateways are sending, for the properties that ask whether one had its radio free.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use lorawan::{GatewayEui, Modulation, TxStatus};
@@ -18,6 +18,8 @@ const KEPT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Air {
     frames: BTreeMap<GatewayEui, VecDeque<(Duration, Transmission)>>,
+    /// Frames that gateways have taken. One whose datagram came twice is refused the second time.
+    taken: BTreeSet<(GatewayEui, u16)>,
     /// Answers of gateways get lost also without a fault: the node may not know what was refused.
     rough: bool,
     uplinks: BTreeMap<(GatewayEui, u32), Modulation>,
@@ -27,7 +29,7 @@ pub(super) struct Air {
 impl Air {
     /// Sees the next fact.
     pub(super) fn observe(&mut self, seen: &Seen) {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "five facts concern it")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "six facts concern it")]
         match &seen.fact {
             Fact::Begins(setting) => self.rough = setting.rough,
             Fact::DownlinkHanded { how, .. } | Fact::JoinAcceptHanded { how, .. } => {
@@ -36,8 +38,14 @@ impl Air {
                     frames.pop_front();
                 }
                 frames.push_back((seen.at, how.clone()));
+                self.taken.remove(&(how.gateway, how.token));
             }
-            Fact::Decided { gateway, token, status } if *status != TxStatus::Ok && !self.rough => {
+            Fact::Decided { gateway, token, status: TxStatus::Ok } => {
+                self.taken.insert((*gateway, *token));
+            }
+            Fact::Decided { gateway, token, .. }
+                if !self.rough && !self.taken.contains(&(*gateway, *token)) =>
+            {
                 if let Some(frames) = self.frames.get_mut(gateway) {
                     frames.retain(|(_, how)| how.token != *token);
                 }
@@ -110,6 +118,13 @@ mod tests {
         assert!(taken(&air, 1_000_000) && taken(&air, 1_084_999) && taken(&air, 865_001));
         assert!(!taken(&air, 1_085_000) && !taken(&air, 865_000));
         assert!(!air.is_taken(gateway(2), 1_000_000, Duration::from_secs(1), now));
+        let [ok, refused] = [TxStatus::Ok, TxStatus::CollisionPacket]
+            .map(|status| at(Fact::Decided { gateway: how.gateway, token: how.token, status }));
+        let mut twice = Air::default();
+        twice.observe(&at(downlink(5, None)));
+        twice.observe(&ok);
+        twice.observe(&refused);
+        assert!(taken(&twice, 1_000_000), "its datagram came twice");
         let earlier = Duration::from_secs(8);
         assert!(!air.is_taken(gateway(1), 1_000_000, Duration::from_secs(1), earlier));
         let (gateway, token, status) = (how.gateway, how.token, TxStatus::TooLate);

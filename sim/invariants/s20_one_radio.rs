@@ -46,6 +46,14 @@ impl OneRadio {
         self.handed.insert((how.gateway, how.token), sending);
     }
 
+    /// A datagram that came twice is answered twice: taken, and then refused for being there. Which
+    /// answer reaches the node first is anybody's guess.
+    fn told_twice(&mut self, gateway: GatewayEui, token: u16) {
+        if let Some(taken) = self.taken.get_mut(&gateway) {
+            taken.retain(|sending| sending.how.token != token);
+        }
+    }
+
     fn taken(&mut self, sending: Sending) -> Option<String> {
         let taken = self.taken.entry(sending.how.gateway).or_default();
         let other = taken.iter().find(|other| {
@@ -89,6 +97,9 @@ impl Invariant for OneRadio {
             }
             Fact::Decided { gateway, token, status } => {
                 let sending = self.handed.remove(&(*gateway, *token));
+                if sending.is_none() && *status != TxStatus::Ok {
+                    self.told_twice(*gateway, *token);
+                }
                 let taken = sending.filter(|_| *status == TxStatus::Ok);
                 let wrong = taken.and_then(|sending| self.taken(sending));
                 return wrong.map(|text| violation("S20", seen, text)).into_iter().collect();
@@ -160,7 +171,8 @@ mod tests {
     fn what_the_server_cannot_know_is_excused() {
         let started = Fact::Started { node: "n1".to_owned() };
         let jumped = Fact::CounterReset { gateway: gateway(1) };
-        for excuse in [started, jumped] {
+        let told_twice = decided(1, TxStatus::CollisionPacket);
+        for excuse in [started, jumped, told_twice] {
             assert_eq!(found(two(500_000, 6, Some(excuse))), 0);
         }
         let twins = Fact::Begins(Setting { doubtful: true, ..SETTING });
