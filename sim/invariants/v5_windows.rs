@@ -15,7 +15,8 @@
 //!   can be: one that says TX_POWER has RX1 alone.
 //! * Where datagrams get lost also without a fault, only what the node shows to have received (it
 //!   has asked its log about it) from such a gateway must be answered, and an answer may not reach
-//!   its gateway.
+//!   its gateway. That it knows the gateway it must have shown: a PULL_DATA with a bit turned is
+//!   acknowledged too.
 //! * Join-requests with a nonce that was used or does not rise are refused, frames of a device that
 //!   has lost its counters too.
 
@@ -36,13 +37,14 @@ use crate::oracle::{Fact, Reading, Seen, Transmission};
 
 /// From the end of an uplink to its last window: RX2 of data, and of a join.
 const LAST_WINDOW: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
-/// A write that will find no space, an fsync that will fail, bits that have turned: how long it
-/// takes
-/// until the node meets them, and has dealt with them.
+/// A write that will find no space, an fsync that will fail, bits that have turned: how long the
+/// node may take to meet them and to deal with them.
 const LIES_IN_WAIT: Duration = Duration::from_secs(45);
 /// A frame that waited for the disk is accepted when the disk is back: what repeats it within this
 /// time is taken for a copy.
 const COPIES: Duration = Duration::from_secs(1);
+/// A gateway that was asked for something is known to the node for so long at least.
+const PATH_LASTS: Duration = Duration::from_secs(30);
 /// The longest answer that is expected here, in bytes; a shorter one may find a smaller gap.
 const ANSWER_LEN_MAX: u8 = 48;
 /// A frame is decided so long after its last window: a fault that is told late still counts.
@@ -94,6 +96,8 @@ pub struct Windows {
     nonces_rise: bool,
     region: Option<&'static Region>,
     air: Air,
+    /// When each gateway was last asked for anything by the node that runs.
+    asked_at: BTreeMap<GatewayEui, Duration>,
     met: u64,
     crowded: u64,
 }
@@ -122,8 +126,7 @@ impl Windows {
     }
 
     fn slow_disk(&mut self, at: Duration, begins: bool) {
-        let count = self.slow_disks;
-        self.slow_disks = if begins { count + 1 } else { count.saturating_sub(1) };
+        self.slow_disks = self.slow_disks.saturating_add_signed(if begins { 1 } else { -1 });
         self.stall(at, at);
     }
 
@@ -202,6 +205,7 @@ impl Windows {
     }
 
     fn handed(&mut self, at: Duration, key: &Key, how: &Transmission) {
+        self.asked_at.insert(how.gateway, at);
         if let Some(frame) = self.open(at, key) {
             frame.answers.push((how.gateway, how.token, None));
         }
@@ -225,7 +229,11 @@ impl Windows {
         let named =
             open.into_iter().find_map(|frame| Some((receptions(&frame.key, command)?, frame)));
         if let Some((receptions, frame)) = named {
-            frame.received.extend(receptions.iter().map(|one| (one.gateway, one.tmst)));
+            let heard = receptions.iter().map(|one| (one.gateway, one.tmst));
+            let (rough, asked_at) = (self.rough, &self.asked_at);
+            frame.received.extend(heard.filter(|(gateway, _)| {
+                !rough || asked_at.get(gateway).is_some_and(|then| at < *then + PATH_LASTS)
+            }));
         }
     }
 
@@ -269,12 +277,9 @@ impl Windows {
             if frame.disturbed || frame.live.is_empty() {
                 continue;
             }
-            let verdict = if frame.slow {
-                frame.wrong_moment(self.rough).unwrap_or(Verdict::Unknown)
-            } else {
-                frame.verdict(self.rough, self.is_crowded(&frame))
-            };
-            match verdict {
+            let wrong = frame.wrong_moment(self.rough);
+            let verdict = || frame.verdict(self.rough, self.is_crowded(&frame));
+            match wrong.unwrap_or_else(|| if frame.slow { Verdict::Unknown } else { verdict() }) {
                 Verdict::Met => self.met += 1,
                 Verdict::Crowded => self.crowded += 1,
                 Verdict::Unknown => {}
@@ -326,14 +331,10 @@ impl Frame {
     }
 
     fn verdict(&self, rough: bool, crowded: bool) -> Verdict {
-        if let Some(verdict) = self.wrong_moment(rough) {
-            return verdict;
-        }
-        let said = |status| self.said(status);
-        if said(TxStatus::Ok) {
+        if self.said(TxStatus::Ok) {
             return Verdict::Met;
         }
-        if said(TxStatus::CollisionPacket) {
+        if self.said(TxStatus::CollisionPacket) {
             return if rough { Verdict::Unknown } else { Verdict::Crowded };
         }
         // What was asked for was refused, and nothing else is free.
@@ -402,8 +403,11 @@ impl Invariant for Windows {
                 }
             }
             Fact::Stalled { until, .. } => self.stall(at, *until),
-            Fact::Started { .. }
-            | Fact::Down { .. }
+            Fact::Started { .. } => {
+                self.asked_at.clear();
+                self.disturb(at, at);
+            }
+            Fact::Down { .. }
             | Fact::DiskLost { .. }
             | Fact::CounterReset { .. }
             | Fact::Rebooted { .. }
@@ -565,6 +569,8 @@ mod tests {
         assert!(found(rough, &unanswered()).is_empty());
         let mut received = unanswered();
         received.push((10_300, logged(9, [accept_uplink(reading(1, "21.5"), 1)])));
+        assert!(found(rough, &received).is_empty(), "the node may not know the gateway");
+        received.insert(0, (9_000, acknowledgement(0, reading(0, "21.4"))));
         assert_eq!(found(rough, &received).len(), 1);
         received.push((10_400, acknowledgement(0, reading(1, "21.5"))));
         assert!(found(rough, &received).is_empty());
