@@ -4,8 +4,8 @@
 //!
 //! Source: requirements, part G, V5: no fault in the last 5 s, no miss. Nothing is wrong when no
 //! fault is in force or has ended within `bounds.calm`, the node has been running for as long, and
-//! its disk keeps up ([`Fact::Stalled`]): where the disk alone is slow an answer may be missing, but
-//! none may come too late. What a fault has laid in wait on a disk counts as wrong for
+//! its disk keeps up ([`Fact::Stalled`]): where the disk alone is slow an answer may be missing,
+//! but none may come too late. What a fault has laid in wait on a disk counts as wrong for
 //! [`LIES_IN_WAIT`]. Each frame is decided when its windows have passed.
 //!
 //! * A gateway that says TOO_LATE or TOO_EARLY was given a wrong moment: a miss, even if another
