@@ -33,7 +33,7 @@ lint: ## formatting, clippy, documentation
 unit: ## unit, property, process and client tests; corpus replay; tidiness and purity of the tree
 	cargo test --locked
 
-sim-test: ## every scenario on fixed and fresh seeds, two double runs, planted bugs until caught
+sim-test: ## the simulator's own tests, every scenario on fixed and fresh seeds, planted bugs until caught
 	cargo sim-lint
 	cargo sim-test --quiet
 	$(SIM) canary

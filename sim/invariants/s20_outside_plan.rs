@@ -4,8 +4,7 @@
 //!
 //! Source: requirements, part G, S20; RP002-1.0.4. An uplink is what a PUSH_DATA says: the node
 //! knows no more, and answers on the frequency it was told. Where links turn bits or somebody
-//! forges
-//! uplinks it may have been told anything, and nothing is held against it then.
+//! forges uplinks it may have been told anything, and nothing is held against it then.
 //!
 //! The server does not keep a duty cycle yet. The ledger of air-time is kept all the same, and the
 //! busiest hour told at the end; [`OutsidePlan::holding_duty_cycle`] makes it a promise. That a

@@ -3,10 +3,8 @@
 //! item that was cancelled is not sent.
 //!
 //! Source: requirements, part G, S8. The same bytes may leave any number of times (RX1, RX2,
-//! another
-//! gateway, the answer to a repetition): what counts is the number they are sent under. A call
-//! whose
-//! answer did not come may have queued its item, now, later or never.
+//! another gateway, the answer to a repetition): what counts is the number they are sent under. A
+//! call whose answer did not come may have queued its item, now, later or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -91,7 +91,7 @@ pub struct Scenario {
     /// The MQTT clients.
     #[serde(default, skip_serializing_if = "is_default")]
     pub clients: Clients,
-    /// The clients of the HTTP API, whose answers are checked for linearizability.
+    /// Callers of the API, whose answers are checked for linearizability.
     #[serde(default, skip_serializing_if = "is_default")]
     pub callers: Callers,
     /// What devices and applications do.

@@ -253,7 +253,7 @@ impl Clients {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Callers {
-    /// How many call the HTTP API at a time (0 to 20).
+    /// How many call the API at a time, where HTTP has done its part (0 to 20).
     pub count: u32,
     /// Pause between two calls of one.
     pub every: SpanRange,

@@ -4,9 +4,8 @@
 //! begins. A gateway hears a frame unless its dice say no, another frame on the same frequency and
 //! data rate overlaps it, or the gateway itself is sending meanwhile. [`Field::step`] does what is
 //! due and says when the next thing is; each change from outside goes through a method here, so
-//! that
-//! its consequences follow at once. Devices and gateways keep the world's time: their clocks are
-//! not put to the test here.
+//! that its consequences follow at once. Devices and gateways keep the world's time: their clocks
+//! are not put to the test here.
 //!
 //! The work is in what happens, not in how many there are: one queue of moments for all, and a
 //! gateway's frame is shown only to devices that open a window just then.

@@ -1,6 +1,5 @@
 //! The field as the rest of the world holds it: one task lives its moments, one for each socket of
-//! a
-//! gateway receives, and every method is a change from outside at this moment.
+//! a gateway receives, and every method is a change from outside at this moment.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

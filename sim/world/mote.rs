@@ -1,6 +1,5 @@
 //! One device and what it does all day: joins until it has, then reports at its own pace, and now
-//! and
-//! then joins anew or restarts.
+//! and then joins anew or restarts.
 //!
 //! Each uplink carries a payload of its own (device, number, filling), so that the invariants can
 //! tell any two readings apart, also after the device has begun to count anew. Each kind of

@@ -282,8 +282,7 @@ impl Operator {
     }
 
     /// Queues a downlink with a payload that nobody else has; with the chance `cancel` tries to
-    /// take
-    /// it out again soon after. Each is asked for once. Always as many draws.
+    /// take it out again soon after. Each is asked for once. Always as many draws.
     pub(super) async fn enqueue(&self, dev_eui: DevEui, number: u32, cancel: f64, dice: &mut Dice) {
         let (confirmed, repents) = (dice.chance(CONFIRMED), dice.chance(cancel));
         let pause = dice.between(&REPENTS_AFTER);

@@ -8,8 +8,7 @@
 //! A node knows gateways by their EUI alone. Where several have one, it may send one of them what
 //! another has heard; and what it sends after a counter has jumped may be meant for the count
 //! before. So hearings are kept for each gateway, whatever becomes of its counter, and looked for
-//! at
-//! the one that is sent to first, then at its twins; of several the latest is meant.
+//! at the one that is sent to first, then at its twins; of several the latest is meant.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -210,8 +209,7 @@ impl Witness {
     }
 
     /// Somebody who is no gateway sends a datagram: the node will take the frames in it for heard
-    /// by
-    /// the gateway it names, when it says. What is genuine among them may be answered.
+    /// by the gateway it names, when it says. What is genuine among them may be answered.
     pub fn forged(&mut self, at: Duration, datagram: &[u8]) {
         let Ok(Upward::PushData(head, push)) = parse_upward(datagram) else { return };
         for rxpk in push.rxpks {

@@ -3,9 +3,8 @@
 //! Drive it: [`Forwarder::start`], then [`Forwarder::handle_frame`] when a frame it hears *ends*,
 //! [`Forwarder::handle_datagram`] for what its sockets receive, [`Forwarder::handle_timeout`] when
 //! [`Forwarder::poll_timeout`] is due; after each, drain [`Forwarder::poll_effect`]. It does
-//! nothing
-//! before its start and after [`Forwarder::stop`].
-//! Source: PROTOCOL.TXT §2-§6, and what the reference forwarder was seen to do.
+//! nothing before its start and after [`Forwarder::stop`]. Source: PROTOCOL.TXT §2-§6, and what the
+//! reference forwarder was seen to do.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -256,8 +255,7 @@ impl Forwarder {
     }
 
     /// Forwards a frame that it has just heard once more at `at`, in a PUSH_DATA of its own and
-    /// with
-    /// the `tmst` of its hearing: a way back that buffers, and forgets that it has delivered.
+    /// with the `tmst` of its hearing: a way back that buffers, and forgets that it has delivered.
     pub fn forward_again(&mut self, frame: &OnAir, signal: Signal, at: Instant) {
         if self.is_on() && !frame.inverted_polarity && self.again.len() < AGAIN_MAX {
             self.again_number += 1;

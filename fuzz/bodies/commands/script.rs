@@ -272,8 +272,7 @@ impl Script<'_> {
     }
 
     /// `[client, flags, filter, filter]`: the upper bits of the second tell whether to remove it,
-    /// to
-    /// add it too, or to do nothing else but remove it.
+    /// to add it too, or to do nothing else but remove it.
     fn subscribe(&mut self, model: &Model) -> Command {
         let (client_id, flags) = (client(self.pick(3)), self.byte());
         let fence = Self::fence(model, &client_id, flags);

@@ -3,8 +3,7 @@
 //! A forwarder refuses a frame for a moment at which another waits in its queue. Once it has begun
 //! a frame it no longer knows of it: it takes the second one, says OK, and cannot send it when its
 //! time comes (lora_pkt_fwd 4.0.1, "concentrator is currently emitting"). Nobody would try the
-//! other
-//! window then, nor another gateway. So this node remembers, and does not ask.
+//! other window then, nor another gateway. So this node remembers, and does not ask.
 //!
 //! All times of frames are on the gateway's own counter, which wraps.
 

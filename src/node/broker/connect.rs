@@ -165,7 +165,7 @@ impl Broker {
             return self.refuse(view, stream, ReasonCode::NotAuthorized);
         };
         let Some(client) = self.clients.get_mut(&stream) else {
-            return self.close_unwanted(view, stream, *fence);
+            return self.close_unwanted(view, *fence);
         };
         let Phase::Opening(connect) = core::mem::replace(&mut client.phase, Phase::Silent) else {
             return;
@@ -189,7 +189,7 @@ impl Broker {
     }
 
     /// The client has gone while the log opened its session.
-    fn close_unwanted(&mut self, view: BrokerView<'_>, _: StreamId, fence: u64) {
+    fn close_unwanted(&mut self, view: BrokerView<'_>, fence: u64) {
         let session = view.state.client_sessions().find(|session| session.fence == fence);
         let Some(client_id) = session.map(|session| session.client_id.clone()) else { return };
         let command = Command::CloseClientSession { client_id, fence, end: false };

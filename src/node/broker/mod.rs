@@ -241,8 +241,7 @@ impl Broker {
     }
 
     /// The state is that of today: clients are let in from now on. Before, they would find
-    /// accounts,
-    /// subscriptions and retained messages as they were at some time of the past.
+    /// accounts, subscriptions and retained messages as they were at some time of the past.
     pub fn serve(&mut self) {
         self.serving = true;
     }

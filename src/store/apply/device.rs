@@ -156,9 +156,8 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// Activates by personalisation or import. No downlink number comes again under the keys it
-    /// was used
-    /// with, also after the device was deactivated or deleted in between (dangers A7).
+    /// Activates by personalisation or import. No downlink number comes again under the keys it was
+    /// used with, also after the device was deactivated or deleted in between (dangers A7).
     pub(super) fn activate(
         &mut self,
         dev_eui: DevEui,

@@ -425,8 +425,7 @@ struct Choice {
 }
 
 /// First in, first out: the oldest item goes if nothing confirmed is in flight and it fits; what
-/// can
-/// never go is dropped.
+/// can never go is dropped.
 fn choose(
     session: &DeviceSession,
     queue: &[QueueItem],
@@ -471,8 +470,7 @@ fn choose(
 }
 
 /// Whether a downlink can bear the number that an application encrypted for: the one in hand, or
-/// one
-/// a little above all that were granted.
+/// one a little above all that were granted.
 fn can_number(session: &DeviceSession, ask: &PlanDownlink, wanted: u32) -> bool {
     let (counter, cursor) = match session.mac_version.is_1_1() {
         true => (&session.a_f_cnt_down, ask.a_cursor),

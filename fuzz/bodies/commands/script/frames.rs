@@ -127,8 +127,7 @@ impl Script<'_> {
     }
 
     /// `[device, nonce, flags]`: expected JoinNonce (2 bits), join server (1), address (2), node
-    /// (1),
-    /// time (2).
+    /// (1), time (2).
     pub(super) fn join(&mut self, model: &Model) -> Command {
         let (dev_eui, nonce, flags) = (device(self.pick(4)), self.byte(), self.byte());
         let known = Known::of(model, dev_eui);

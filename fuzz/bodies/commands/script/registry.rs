@@ -182,8 +182,7 @@ impl Script<'_> {
     }
 
     /// `[flags, belongings]`: skip the counter's check, disabled, a join server, keys, name (2
-    /// bits);
-    /// application and profile.
+    /// bits); application and profile.
     pub(super) fn put_device(&mut self, dev_eui: DevEui) -> Command {
         let (flags, belongings) = (self.byte(), self.byte());
         let keys = DeviceKeys {
