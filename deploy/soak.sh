@@ -51,7 +51,8 @@ cargo sim table "$dir/tallies" --each 100
 status=$?
 for log in sabotage bench; do
   echo
-  cat "$dir/$log.log"
+  # The tables, without the progress of the hours before and cargo's words.
+  grep -vE ': try [0-9]+ of |^ +(Compiling|Finished|Running) ' "$dir/$log.log"
 done
 shopt -s nullglob
 for failed in "$dir"/*.failed; do
