@@ -77,7 +77,21 @@ pub enum Output {
         /// Which transmission.
         downlink_id: u32,
     },
-    /// A gateway's PULL_DATA came from a new address. A mere refresh is told by [`Server::path`].
+    /// A gateway's PULL_DATA: its path is fresh.
+    Pulled {
+        /// Which gateway.
+        gateway: GatewayEui,
+        /// When its PULL_DATA before this one came, if there was one.
+        before: Option<Instant>,
+    },
+    /// A TX_ACK for no downlink in flight here: another node may have sent it.
+    StrayTxAck {
+        /// Which gateway.
+        gateway: GatewayEui,
+        /// The whole datagram, for [`Server::handle_stray_tx_ack`] of that node.
+        datagram: Vec<u8>,
+    },
+    /// A gateway's PULL_DATA came from a new address.
     PathChanged {
         /// Which gateway.
         gateway: GatewayEui,
@@ -232,8 +246,20 @@ impl Server {
         match kind {
             UpwardKind::PushData => self.handle_push(now, from, head, body, registered),
             UpwardKind::PullData => self.handle_pull(now, from, head),
-            UpwardKind::TxAck => self.handle_tx_ack(now, from, head, body),
+            UpwardKind::TxAck => self.handle_tx_ack(now, from, head, (body, datagram)),
         }
+    }
+
+    /// Takes a TX_ACK that a gateway has sent to another node; one that speaks of no downlink in
+    /// flight here is not for this node either.
+    ///
+    /// * Returns whether it was for this one.
+    pub fn handle_stray_tx_ack(&mut self, now: Instant, datagram: &[u8]) -> bool {
+        let Ok((head, UpwardKind::TxAck, body)) = split_upward(datagram) else { return false };
+        let Ok(reply) = TxReply::parse(body) else { return false };
+        let Some(flight) = self.flights.land(head.gateway, head.token) else { return false };
+        self.landed(now, head.gateway, flight, &reply);
+        true
     }
 
     /// The datagram that sends `downlink`, and where to. Its outcome comes as an [`Output`].
@@ -401,12 +427,20 @@ impl Server {
         let Some(entry) = self.seen_mut(gateway) else { return };
         entry.pulls += 1;
         let before = entry.path.replace(path);
+        let last_pull = before.map(|path| path.last_pull);
+        self.outputs.push_back(Output::Pulled { gateway, before: last_pull });
         if before.map(|path| (path.address, path.version)) != Some((from, head.version)) {
             self.outputs.push_back(Output::PathChanged { gateway, path });
         }
     }
 
-    fn handle_tx_ack(&mut self, now: Instant, from: SocketAddr, head: Head, body: &[u8]) {
+    fn handle_tx_ack(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        head: Head,
+        (body, datagram): (&[u8], &[u8]),
+    ) {
         let Head { gateway, token, .. } = head;
         let reply = match TxReply::parse(body) {
             Ok(reply) => reply,
@@ -418,9 +452,16 @@ impl Server {
         };
         let Some(flight) = self.flights.land(gateway, token) else {
             self.tally.tx_ack_unknown += 1;
-            return self.refuse(from, Some(gateway), Refusal::UnknownToken { token });
+            self.refuse(from, Some(gateway), Refusal::UnknownToken { token });
+            let datagram = datagram.to_vec();
+            return self.outputs.push_back(Output::StrayTxAck { gateway, datagram });
         };
         self.tally.tx_ack += 1;
+        self.landed(now, gateway, flight, &reply);
+    }
+
+    /// A gateway has answered a downlink of this listener.
+    fn landed(&mut self, now: Instant, gateway: GatewayEui, flight: Flight, reply: &TxReply) {
         let Flight { downlink_id, .. } = flight;
         if reply.status == TxStatus::Ok
             && let Some(entry) = self.seen_mut(gateway)

@@ -120,6 +120,9 @@ pub struct AcceptUplink {
     /// When the cluster first received it, for the event's `time`.
     #[n(18)]
     pub received_at: WallTime,
+    /// The node whose gateway heard it best, when no gateway of the home did; `None` when one did.
+    #[n(19)]
+    pub heard_by: Option<NodeId>,
 }
 
 /// The log's verdict on an [`AcceptUplink`].
@@ -131,7 +134,8 @@ pub enum UplinkReply {
         /// The epoch of the session now (an ABP reset raises it).
         #[n(0)]
         session_epoch: SessionEpoch,
-        /// NFCntDown numbers the home may use; `None` when another node holds them.
+        /// NFCntDown numbers the home may use; `None` when another node holds them, as after they
+        /// have followed the device. What it has left of an earlier grant it may still use.
         #[n(1)]
         grant: Option<Grant>,
     },
@@ -316,7 +320,7 @@ pub enum PlanReply {
         /// More is queued.
         #[n(2)]
         f_pending: bool,
-        /// NFCntDown numbers the home may use.
+        /// NFCntDown numbers the asker may use.
         #[n(3)]
         grant: Option<Grant>,
         /// AFCntDown numbers the home may use (1.1).

@@ -95,6 +95,7 @@ pub(crate) fn uplink(f_cnt: u32, digest: u8) -> AcceptUplink {
         modulation: lora(10, 125),
         receptions: Vec::new(),
         received_at: wall(0),
+        heard_by: None,
     }
 }
 

@@ -34,7 +34,7 @@ pub use decision::{
 pub use event_id::{EventKind, EventSource, event_id};
 pub use keys::KeysLengthError;
 pub use machine::{
-    CounterKind, CursorWrite, DevAddrPrefix, Devices, Effect, GatewayView, JoinView, LogCode,
+    CounterKind, CursorWrite, DevAddrPrefix, Devices, Effect, GatewayView, Home, JoinView, LogCode,
     LogEvent, LogLevel, Mac, MacConfig, NotSent, SessionView, UplinkError, Verdict, What,
 };
 pub use profile::MacProfile;
@@ -42,7 +42,7 @@ pub use region::EXTRA_CHANNELS_MAX;
 pub use sealed::Sealed;
 pub use session::{
     ChannelSet, DeviceSession, Digest, DownlinkCounter, ExtraChannel, Grant, MacVersion, NodeId,
-    PendingRequest, SessionEpoch, SessionKeys, UplinkCounter,
+    PendingRequest, SessionEpoch, SessionKeys, Traffic, UplinkCounter,
 };
 pub use version::ParseVersionError;
 

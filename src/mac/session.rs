@@ -68,7 +68,7 @@ pub struct SessionKeys {
 }
 
 /// Downlink numbers that one home may use without asking again (half-open range).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Grant {
     /// Who may use it.
     #[n(0)]
@@ -76,7 +76,7 @@ pub struct Grant {
     /// Rises with every change of home and every void.
     #[n(1)]
     pub home_epoch: u32,
-    /// First number of the range.
+    /// First number of the range that its home had not used when it last asked.
     #[n(2)]
     pub lo: u32,
     /// First number after the range; equals [`DownlinkCounter::next`] for the newest grant.
@@ -85,7 +85,7 @@ pub struct Grant {
 }
 
 /// One downlink counter of one key set. Never reset while the keys live, not even by an ABP reset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct DownlinkCounter {
     /// The first number never granted to anybody.
     #[n(0)]
@@ -99,6 +99,30 @@ pub struct DownlinkCounter {
     /// Last number a TX_ACK reported as sent, plus one: what the API shows as `nFCntDown`.
     #[n(3)]
     pub reported: u32,
+    /// Numbers granted and, as far as the log knows, never sent since the device was last known to
+    /// have received one; `None`: none. Only [`crate::transition`] counts.
+    #[n(4)]
+    pub skipped: Option<u32>,
+}
+
+/// What a device's uplinks tell about the downlink numbers it will need, and where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Traffic {
+    /// The hour that is counted, since the Unix epoch.
+    #[n(0)]
+    pub hour: u32,
+    /// Confirmed uplinks in it.
+    #[n(1)]
+    pub confirmed: u16,
+    /// Confirmed uplinks in the hour before.
+    #[n(2)]
+    pub confirmed_before: u16,
+    /// Uplinks accepted in a row of which no gateway of the home heard a copy.
+    #[n(3)]
+    pub away: u8,
+    /// Grants are of one number, and the event log says so.
+    #[n(4)]
+    pub scarce: bool,
 }
 
 /// The uplink side of the counter.
@@ -218,4 +242,11 @@ pub struct DeviceSession {
     /// ABP: activated by personalisation, so an uplink counter reset may be allowed.
     #[n(20)]
     pub abp: bool,
+    /// What its uplinks tell about the numbers it needs; `None` before the first.
+    #[n(21)]
+    pub traffic: Option<Traffic>,
+    /// The uplink (FCntUp, 32 bits) in whose answer a queue item was last handed out: one answer,
+    /// one item, also where a second node takes the answer over.
+    #[n(22)]
+    pub item_for: Option<u32>,
 }

@@ -139,7 +139,10 @@ impl Chain {
                     self.answer(&uplink, phy, false);
                 }
             }
-            Output::PathChanged { .. } | Output::Stat { .. } => {}
+            Output::Pulled { .. }
+            | Output::StrayTxAck { .. }
+            | Output::PathChanged { .. }
+            | Output::Stat { .. } => {}
             other @ (Output::TxSilent { .. }
             | Output::UnregisteredGateway { .. }
             | Output::Refused { .. }) => panic!("{other:?}"),

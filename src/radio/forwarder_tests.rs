@@ -406,7 +406,9 @@ fn it_gets_on_with_our_own_server() {
     heard.extend(exchange(&mut forwarder, &mut server, 1_020_000));
     let counts = forwarder.counts();
     assert_eq!((counts.push_acks, counts.pull_acks), (1, 1));
-    let [Output::PathChanged { .. }, Output::Uplink(uplink)] = heard.as_slice() else {
+    let [Output::Pulled { .. }, Output::PathChanged { .. }, Output::Uplink(uplink)] =
+        heard.as_slice()
+    else {
         panic!("{heard:?}")
     };
     let downlink = Downlink {

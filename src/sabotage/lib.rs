@@ -138,6 +138,18 @@ bugs! {
     /// Calls of the API that only look get what the same call saw the time before.
     StaleRead: "stale-read", ["S9"], "api_histories";
 
+    // Several nodes.
+    /// A leader that was restarted goes on in its term, whatever its disk has lost.
+    LeaderRestore: "leader-restore", ["S10"], "leader_restore_lost_tail";
+    /// A home that takes over begins where the last one's grant began.
+    GrantFromLo: "grant-from-lo", ["S2"], "node_dies_between_uplink_and_rx2";
+    /// Of several paths to a gateway the oldest counts.
+    StalePath: "stale-path", ["V5"], "gateway_moves_node";
+    /// A follower answers from its own state, however old that is.
+    ReadWithoutBarrier: "read-without-barrier", ["S9"], "cluster_api_histories";
+    /// Whoever does not know the cookie is told so.
+    StrangerAnswered: "stranger-answered", ["S15"], "dedup_across_nodes";
+
     // Secrets, bounds, hostile input, determinism.
     /// A key is sealed with itself as the nonce, which stands beside the ciphertext.
     KeyInClear: "key-in-clear", ["S14"], "first_light";

@@ -69,4 +69,8 @@ pub struct MqttMessage {
     /// Who published, for `no_local`.
     #[n(11)]
     pub publisher: String,
+    /// The fencing number of the publisher's connection: nothing comes of the message once another
+    /// has taken the session over, for the publisher says it again there. `None`: unconditional.
+    #[n(12)]
+    pub fence: Option<u64>,
 }

@@ -12,7 +12,7 @@ use crate::model::{
     ApiKey, Application, Device, DeviceProfile, Gateway, MqttAccount, PasswordHash, QueueItem,
     Tenant, TenantUser, User,
 };
-use crate::{Id, MqttMessage, MqttSubscription};
+use crate::{Id, MemberStatus, MqttMessage, MqttSubscription, Nameplate};
 
 /// One entry of the log: what the leader appended in one go.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -60,6 +60,10 @@ pub enum Command {
         /// The first tenant.
         #[n(4)]
         tenant: Tenant,
+        /// All founders, by raft id; empty for a cluster of one without a name.
+        #[n(5)]
+        #[cbor(default)]
+        founders: Vec<(NodeId, Nameplate)>,
     },
     /// A node reached the quorum after a start: its grants are void.
     #[n(1)]
@@ -73,6 +77,9 @@ pub enum Command {
         /// The highest feature level its binary knows.
         #[n(2)]
         feature_level: u32,
+        /// Who and where it is now; names and addresses may change between two starts.
+        #[n(3)]
+        plate: Option<Nameplate>,
     },
     /// A genuine data frame.
     #[n(2)]
@@ -282,6 +289,29 @@ pub enum Command {
         /// Item.
         #[n(1)]
         item_id: Id,
+    },
+    /// A node without a log asks to be a member. From feature level 2 on.
+    #[n(38)]
+    AdmitMember {
+        /// Who asks.
+        #[n(0)]
+        plate: Nameplate,
+        /// The highest feature level its binary knows.
+        #[n(1)]
+        feature_level: u32,
+        /// An unreachable member with its name or key, in whose place it votes.
+        #[n(2)]
+        replaces: Option<NodeId>,
+    },
+    /// Where a member stands. From feature level 2 on.
+    #[n(39)]
+    SetMemberStatus {
+        /// Which.
+        #[n(0)]
+        node: NodeId,
+        /// Where; `Revoked` is for good.
+        #[n(1)]
+        status: MemberStatus,
     },
 }
 

@@ -26,6 +26,7 @@ mod event_log;
 mod id;
 mod index;
 pub mod limits;
+mod member;
 pub mod model;
 mod read;
 mod replies;
@@ -45,10 +46,11 @@ pub use event::{DeviceInfo, Event, EventRow, LogCode, LogLevel, TxAckEvent, UpEv
 pub use id::{Id, ParseIdError};
 pub use index::SessionSlot;
 pub use mac::{NodeId, RequestId};
+pub use member::{Member, MemberStatus, Nameplate};
 pub use read::{Owner, Page};
 pub use reply::{Refusal, Reply};
 pub use snapshot::{PIECE_BYTES, SnapshotBuilder, SnapshotError, SnapshotReader};
-pub use state::{Cluster, Member, State};
+pub use state::{Cluster, State};
 
 #[cfg(test)]
 mod stories;

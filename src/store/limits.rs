@@ -4,13 +4,17 @@
 use clock::Duration;
 
 /// The highest feature level this binary understands.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
 /// Longest encoded entry of the log, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
 /// Most leader time that one entry may add, in microseconds: a paused leader is not an hour late.
 pub const ELAPSED_MICROS_MAX: u64 = 60_000_000;
 /// Answers kept for retries of what is not about a frame.
-pub const REPLIES_MAX: usize = 4_096;
+pub const REPLIES_MAX: usize = 16_384;
+/// Live members of a cluster.
+pub const MEMBERS_MAX: usize = 9;
+/// Tombstones of members; beyond, the oldest go.
+pub const REVOKED_MAX: usize = 1_000;
 /// Downlinks waiting for one device.
 pub const DEVICE_QUEUE_MAX: usize = 256;
 /// Longest application payload of a downlink in bytes: N of any data rate of any region.

@@ -4,13 +4,14 @@ use lorawan::{DevAddr, DevEui, GatewayEui};
 use mac::{DeviceSession, NodeId};
 use mqtt::TopicName;
 
+use crate::Member;
 use crate::client_session::{ClientSession, Pointer, Queued, Retained, StoredMessage};
 use crate::index::SessionSlot;
 use crate::model::{
     ApiKey, Application, Device, DeviceProfile, Gateway, MqttAccount, MqttScope, Tenant,
     TenantUser, User,
 };
-use crate::state::{Cluster, Member, State};
+use crate::state::{Cluster, State};
 use crate::{Id, MqttSubscription};
 
 /// One page of a list.
@@ -93,6 +94,11 @@ impl State {
     /// Every node known.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.members.iter().map(|(node, member)| (*node, member))
+    }
+
+    /// Those that belong to the cluster now, by raft id.
+    pub fn live_members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.members().filter(|(_, member)| member.is_live())
     }
 
     /// Lowest sequence of the event log that may still be read.
@@ -320,6 +326,14 @@ impl State {
     /// A device.
     pub fn device(&self, dev_eui: DevEui) -> Option<&Device> {
         self.devices.get(&dev_eui).map(AsRef::as_ref)
+    }
+
+    /// The node that holds the newest NFCntDown grant of a device's session, or of the activation
+    /// it has not used yet if there is no other: who is to take its frames. `None`: nobody does.
+    pub fn home_of(&self, dev_eui: DevEui) -> Option<NodeId> {
+        let device = self.device(dev_eui)?;
+        let session = device.session.as_ref().or(device.pending_session.as_ref())?;
+        session.n_f_cnt_down.grant.map(|grant| grant.home)
     }
 
     /// Every device, by identifier.

@@ -1,6 +1,6 @@
 //! What the log answers.
 
-use mac::{JoinReply, PlanReply, UplinkReply};
+use mac::{JoinReply, NodeId, PlanReply, UplinkReply};
 use minicbor::{Decode, Encode};
 
 /// The answer to one [`crate::Proposal`]. A retry under the same request gets it again.
@@ -28,6 +28,9 @@ pub enum Reply {
         #[n(1)]
         fence: u64,
     },
+    /// To [`crate::Command::AdmitMember`]: the raft id of the new member.
+    #[n(6)]
+    Admitted(#[n(0)] NodeId),
     /// Not done, and nothing was changed.
     #[n(5)]
     Refused(#[n(0)] Refusal),

@@ -19,10 +19,11 @@ use crate::client_session::{ClientSession, Retained, SessionRecord, StoredMessag
 use crate::event_log::EventLog;
 use crate::index::{DeviceTraits, Index};
 use crate::limits::ENTRY_BYTES_MAX;
+use crate::member::Member;
 use crate::model::{
     ApiKey, Application, Device, DeviceProfile, Gateway, MqttAccount, Tenant, TenantUser, User,
 };
-use crate::state::{Core, Member, RetiredNumbers};
+use crate::state::{Core, RetiredNumbers};
 use crate::{Id, Reply, State, codec};
 
 /// A piece is closed when it has at least so many bytes.
@@ -81,6 +82,7 @@ pub struct SnapshotReader {
     state: State,
     place: Place,
     hasher: Sha256,
+    piece_bytes: usize,
 }
 
 fn record<T: Encode<()>>(section: u8, value: &T, out: &mut Vec<u8>) {
@@ -89,19 +91,31 @@ fn record<T: Encode<()>>(section: u8, value: &T, out: &mut Vec<u8>) {
     codec::write(value, out);
 }
 
+/// A piece being written, and how many bytes fill it.
+struct Piece {
+    bytes: Vec<u8>,
+    full: usize,
+}
+
+impl Piece {
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= self.full
+    }
+}
+
 /// Writes what follows `after` until the piece is full.
 ///
 /// * Returns the last key written, `None` if the section is done.
 fn fill<K: Ord + Clone, V>(
     map: &OrdMap<K, V>,
     after: Option<K>,
-    out: &mut Vec<u8>,
+    piece: &mut Piece,
     mut write: impl FnMut(&K, &V, &mut Vec<u8>),
 ) -> Option<K> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     for (key, value) in map.range((from, Bound::Unbounded)) {
-        write(key, value, out);
-        if out.len() >= PIECE_BYTES {
+        write(key, value, &mut piece.bytes);
+        if piece.is_full() {
             return Some(key.clone());
         }
     }
@@ -113,9 +127,9 @@ fn fill_values<K: Ord + Clone, V: Encode<()>>(
     map: &OrdMap<K, Arc<V>>,
     after: Option<K>,
     section: u8,
-    out: &mut Vec<u8>,
+    piece: &mut Piece,
 ) -> Option<K> {
-    fill(map, after, out, |_, value, out| record(section, value.as_ref(), out))
+    fill(map, after, piece, |_, value, out| record(section, value.as_ref(), out))
 }
 
 /// As [`fill`] for values that stand beside their key.
@@ -123,39 +137,47 @@ fn fill_pairs<K: Ord + Clone + Encode<()>, V: Encode<()>>(
     map: &OrdMap<K, V>,
     after: Option<K>,
     section: u8,
-    out: &mut Vec<u8>,
+    piece: &mut Piece,
 ) -> Option<K> {
-    fill(map, after, out, |key, value, out| record(section, &(key, value), out))
+    fill(map, after, piece, |key, value, out| record(section, &(key, value), out))
 }
 
 impl SnapshotReader {
     /// The next piece; `None` after the last.
     pub fn next_piece(&mut self) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
-        while out.len() < PIECE_BYTES {
+        let mut piece = Piece { bytes: Vec::new(), full: self.piece_bytes };
+        while !piece.is_full() {
             if matches!(self.place, Place::End) {
-                self.hasher.update(&out);
+                self.hasher.update(&piece.bytes);
                 let hash: [u8; 32] = self.hasher.clone().finalize().into();
-                record(section::END, &minicbor::bytes::ByteArray::from(hash), &mut out);
+                record(section::END, &minicbor::bytes::ByteArray::from(hash), &mut piece.bytes);
                 self.place = Place::Done;
-                return Some(out);
+                return Some(piece.bytes);
             }
             if matches!(self.place, Place::Done) {
                 return None;
             }
-            self.place = self.write_some(&mut out);
+            self.place = self.write_some(&mut piece);
         }
-        self.hasher.update(&out);
-        Some(out)
+        self.hasher.update(&piece.bytes);
+        Some(piece.bytes)
+    }
+
+    /// Closes pieces at another size than [`PIECE_BYTES`].
+    ///
+    /// * `bytes`: 1 to [`PIECE_BYTES`]; what is outside is taken as the nearest.
+    #[must_use]
+    pub fn in_pieces_of(self, bytes: usize) -> Self {
+        Self { piece_bytes: bytes.clamp(1, PIECE_BYTES), ..self }
     }
 
     /// Writes records of one section until it or the piece ends.
     #[expect(clippy::too_many_lines, reason = "one arm a section")]
-    fn write_some(&self, out: &mut Vec<u8>) -> Place {
+    fn write_some(&self, piece: &mut Piece) -> Place {
         let state = &self.state;
         macro_rules! section {
             ($fill:ident, $map:ident, $number:ident, $after:ident, $here:ident, $next:expr) => {
-                match $fill(&state.$map, $after.clone(), section::$number, out) {
+                match $fill(&state.$map, $after.clone(), section::$number, piece) {
                     Some(key) => Place::$here(Some(key)),
                     None => $next,
                 }
@@ -163,7 +185,7 @@ impl SnapshotReader {
         }
         match &self.place {
             Place::Header => {
-                record(section::HEADER, &(VERSION, &state.core, &state.events), out);
+                record(section::HEADER, &(VERSION, &state.core, &state.events), &mut piece.bytes);
                 Place::Members(None)
             }
             Place::Members(after) => {
@@ -205,14 +227,14 @@ impl SnapshotReader {
                 Place::Messages(None)
             }
             Place::ClientSessions(after) => {
-                let key = fill(&state.client_sessions, after.clone(), out, |_, session, out| {
+                let key = fill(&state.client_sessions, after.clone(), piece, |_, session, out| {
                     let session = SessionRecord::from(session.as_ref());
                     record(section::CLIENT_SESSION, &session, out);
                 });
                 key.map_or(Place::Messages(None), |key| Place::ClientSessions(Some(key)))
             }
             Place::Messages(after) => {
-                let key = fill(&state.messages, *after, out, |number, message, out| {
+                let key = fill(&state.messages, *after, piece, |number, message, out| {
                     record(section::MESSAGE, &(number, message.as_ref()), out);
                 });
                 key.map_or(Place::Retained(None), |key| Place::Messages(Some(key)))
@@ -221,7 +243,7 @@ impl SnapshotReader {
                 section!(fill_values, retained, RETAINED, after, Retained, Place::Replies(None))
             }
             Place::Replies(after) => {
-                let key = fill(&state.replies, *after, out, |number, (request, reply), out| {
+                let key = fill(&state.replies, *after, piece, |number, (request, reply), out| {
                     record(section::REPLY, &(number, request, reply.as_ref()), out);
                 });
                 key.map_or(Place::Retired(None), |key| Place::Replies(Some(key)))
@@ -457,7 +479,12 @@ impl State {
     #[must_use]
     pub fn snapshot(&self) -> SnapshotReader {
         let state = Self { index: Index::default(), ..self.clone() };
-        SnapshotReader { state, place: Place::Header, hasher: Sha256::new() }
+        SnapshotReader {
+            state,
+            place: Place::Header,
+            hasher: Sha256::new(),
+            piece_bytes: PIECE_BYTES,
+        }
     }
 
     /// SHA-256 over the canonical encoding of the state: equal on nodes that have applied the same

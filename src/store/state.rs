@@ -12,6 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::client_session::{ClientSession, Retained, StoredMessage};
 use crate::event_log::EventLog;
 use crate::index::Index;
+use crate::member::Member;
 use crate::model::{
     ApiKey, Application, Device, DeviceProfile, Gateway, MqttAccount, Tenant, TenantUser, User,
 };
@@ -26,20 +27,6 @@ pub struct Cluster {
     /// For people.
     #[n(1)]
     pub name: String,
-}
-
-/// What the log knows of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Member {
-    /// How often it has started.
-    #[n(0)]
-    pub boot: u64,
-    /// The highest feature level its binary knows.
-    #[n(1)]
-    pub feature_level: u32,
-    /// State time of that start.
-    #[n(2)]
-    pub booted_at: WallTime,
 }
 
 /// Single values of the state.

@@ -59,7 +59,8 @@ impl Mac {
                 f_pending: planned.f_pending,
                 ack: body.accept.confirmed,
             };
-            if self.compose(now, devices, flow, &question, &content) {
+            let is_newest = self.holds_newest(&ask, &question);
+            if is_newest && self.compose(now, devices, flow, &question, &content) {
                 return;
             }
         }
@@ -131,7 +132,8 @@ impl Mac {
                 }
             };
         }
-        if !self.compose(now, devices, flow, &question, &content) {
+        let is_newest = self.holds_newest(&ask, &question);
+        if !is_newest || !self.compose(now, devices, flow, &question, &content) {
             self.ask_plan(flow, ask, question.latest);
         }
     }
@@ -145,14 +147,25 @@ impl Mac {
         reply: PlanReply,
     ) {
         let Some((id, mut flow)) = self.flows.take(Link::Request(request)) else { return };
-        let asked =
-            matches!(flow.stage, Stage::Planning { request: asked, .. } if asked == request);
-        if asked {
+        let asked = match &flow.stage {
+            Stage::Planning { request: asked, plan, .. } if *asked == request => Some(plan.cursor),
+            Stage::Planning { .. }
+            | Stage::Away { .. }
+            | Stage::Watching { .. }
+            | Stage::Collecting
+            | Stage::Deciding { .. }
+            | Stage::Waiting
+            | Stage::Persisting { .. }
+            | Stage::Sending { .. }
+            | Stage::Done => None,
+        };
+        if let Some(cursor) = asked {
             match reply {
                 PlanReply::Planned { requests, item, f_pending, grant, .. } => {
                     if let (Body::Data(body), Some(grant)) = (&flow.body, grant) {
                         let epoch = body.accept.session_epoch;
-                        self.cursors.adopt(body.accept.dev_eui, epoch, epoch, grant);
+                        let dev_eui = body.accept.dev_eui;
+                        self.cursors.adopt(dev_eui, epoch, cursor, epoch, grant);
                     }
                     self.planned(now, devices, &mut flow, &requests, item, f_pending);
                 }
@@ -258,7 +271,9 @@ impl Mac {
         let Some((id, mut flow)) = self.flows.take(Link::Token(token)) else { return };
         match core::mem::replace(&mut flow.stage, Stage::Done) {
             Stage::Persisting { transmission } => self.transmit(now, &mut flow, transmission),
-            stage @ (Stage::Collecting
+            stage @ (Stage::Away { .. }
+            | Stage::Watching { .. }
+            | Stage::Collecting
             | Stage::Deciding { .. }
             | Stage::Waiting
             | Stage::Planning { .. }
@@ -266,6 +281,13 @@ impl Mac {
             | Stage::Done) => flow.stage = stage,
         }
         self.flows.put(id, flow);
+    }
+
+    /// Whether nobody was granted numbers after this home, as far as it knows. What is left of an
+    /// older grant lies below: a device that has heard the newer one refuses it.
+    fn holds_newest(&self, ask: &PlanDownlink, question: &Question<'_>) -> bool {
+        let held = self.cursors.home_epoch(ask.dev_eui, ask.session_epoch);
+        held >= Some(question.view.session.n_f_cnt_down.home_epoch)
     }
 
     fn ask_plan(&mut self, flow: &mut Flow, plan: PlanDownlink, until: Instant) {

@@ -3,12 +3,14 @@
 //! A forwarder refuses a frame for a moment at which another waits in its queue. Once it has begun
 //! a frame it no longer knows of it: it takes the second one, says OK, and cannot send it when its
 //! time comes (lora_pkt_fwd 4.0.1, "concentrator is currently emitting"). Nobody would try the
-//! other window then, nor another gateway. So this node remembers, and does not ask.
+//! other window then, nor another gateway. So this node remembers, and does not ask; nor does it
+//! pass on what another node asks of a gateway that this one reaches.
 //!
 //! All times of frames are on the gateway's own counter, which wraps.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use clock::{Duration, Instant};
 use lorawan::GatewayEui;
 
@@ -37,9 +39,10 @@ impl Slot {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Booking {
     downlink_id: u32,
+    frame: Bytes,
     slot: Slot,
 }
 
@@ -54,10 +57,10 @@ pub(super) struct Calendar {
 impl Calendar {
     /// Whether a gateway has nothing else to send then.
     ///
-    /// * `own`: transmissions of the same frame, of which one at most is sent: they do not count.
-    pub(super) fn is_free(&self, gateway: GatewayEui, slot: Slot, own: &[u32]) -> bool {
+    /// * `frame`: other transmissions of it, of which one at most is sent, do not count.
+    pub(super) fn is_free(&self, gateway: GatewayEui, slot: Slot, frame: &[u8]) -> bool {
         let bookings = self.by_gateway.get(&gateway).into_iter().flatten();
-        let mut others = bookings.filter(|booking| !own.contains(&booking.downlink_id));
+        let mut others = bookings.filter(|booking| booking.frame != frame);
         !others.any(|booking| booking.slot.collides(slot))
     }
 
@@ -70,7 +73,7 @@ impl Calendar {
         over: Instant,
         gateway: GatewayEui,
         downlink_id: u32,
-        slot: Slot,
+        (frame, slot): (&Bytes, Slot),
     ) {
         while let Some((end, gateway, downlink_id)) = self.ends.front().copied()
             && (end <= now || self.ends.len() >= FRAMES_MAX)
@@ -78,7 +81,8 @@ impl Calendar {
             self.ends.pop_front();
             self.cancel(gateway, downlink_id);
         }
-        self.by_gateway.entry(gateway).or_default().push(Booking { downlink_id, slot });
+        let booking = Booking { downlink_id, frame: frame.clone(), slot };
+        self.by_gateway.entry(gateway).or_default().push(booking);
         self.ends.push_back((over, gateway, downlink_id));
     }
 
@@ -99,6 +103,8 @@ mod tests {
     const GATEWAY: GatewayEui = GatewayEui::from_be_bytes([1; 8]);
     const OTHER: GatewayEui = GatewayEui::from_be_bytes([2; 8]);
 
+    const FRAME: Bytes = Bytes::from_static(b"frame");
+
     fn slot(tmst: u32, airtime_ms: u64) -> Slot {
         Slot::new(tmst, Duration::from_millis(airtime_ms))
     }
@@ -110,19 +116,19 @@ mod tests {
     #[test]
     fn a_radio_sends_one_frame_at_a_time_with_a_pause_between_two() {
         let mut calendar = Calendar::default();
-        calendar.book(at(1), at(4), GATEWAY, 7, slot(1_000_000, 1_000));
+        calendar.book(at(1), at(4), GATEWAY, 7, (&FRAME, slot(1_000_000, 1_000)));
         let free = |tmst: u32, airtime_ms| calendar.is_free(GATEWAY, slot(tmst, airtime_ms), &[]);
         assert!(!free(1_000_000, 50) && !free(1_999_999, 50) && !free(2_032_499, 50));
         assert!(free(2_032_500, 50));
         assert!(!free(900_000, 100) && !free(900_000, 68) && free(900_000, 67));
         assert!(calendar.is_free(OTHER, slot(1_000_000, 50), &[]), "it has a radio of its own");
-        assert!(calendar.is_free(GATEWAY, slot(1_500_000, 50), &[7]), "the same frame again");
+        assert!(calendar.is_free(GATEWAY, slot(1_500_000, 50), &FRAME), "the same frame again");
     }
 
     #[test]
     fn counters_wrap() {
         let mut calendar = Calendar::default();
-        calendar.book(at(1), at(4), GATEWAY, 7, slot(u32::MAX - 99_999, 300));
+        calendar.book(at(1), at(4), GATEWAY, 7, (&FRAME, slot(u32::MAX - 99_999, 300)));
         assert!(!calendar.is_free(GATEWAY, slot(150_000, 50), &[]));
         assert!(calendar.is_free(GATEWAY, slot(232_500, 50), &[]));
     }
@@ -130,18 +136,18 @@ mod tests {
     #[test]
     fn what_was_refused_or_is_over_takes_no_room() {
         let mut calendar = Calendar::default();
-        calendar.book(at(1), at(4), GATEWAY, 7, slot(1_000_000, 1_000));
+        calendar.book(at(1), at(4), GATEWAY, 7, (&FRAME, slot(1_000_000, 1_000)));
         calendar.cancel(GATEWAY, 7);
         assert!(calendar.is_free(GATEWAY, slot(1_000_000, 50), &[]));
         for number in 0..100_000 {
             let now = at(u64::from(number) / 1_000);
             let over = now + Duration::from_secs(3);
-            calendar.book(now, over, GATEWAY, number, slot(number, 1));
+            calendar.book(now, over, GATEWAY, number, (&FRAME, slot(number, 1)));
         }
         assert!(calendar.by_gateway[&GATEWAY].len() <= 4_001, "{}", calendar.ends.len());
         assert_eq!(calendar.ends.len(), calendar.by_gateway[&GATEWAY].len());
         for number in 0..70_000 {
-            calendar.book(at(200), at(300), GATEWAY, number, slot(number, 1));
+            calendar.book(at(200), at(300), GATEWAY, number, (&FRAME, slot(number, 1)));
         }
         assert!(calendar.ends.len() <= FRAMES_MAX);
     }

@@ -1,10 +1,10 @@
 //! What the machine wants done, and what it shows to people.
 
 use clock::WallTime;
-use lorawan::{DevAddr, DevEui, Downlink, GatewayEui, TxStatus};
+use lorawan::{DevAddr, DevEui, Downlink, GatewayEui, TxStatus, Uplink};
 
 use super::error::{LogCode, UplinkError};
-use crate::{AcceptJoin, AcceptUplink, PlanDownlink, RecordTxAck, RequestId, SessionEpoch};
+use crate::{AcceptJoin, AcceptUplink, NodeId, PlanDownlink, RecordTxAck, RequestId, SessionEpoch};
 
 /// One piece of work, to be done in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,13 @@ pub enum Effect {
     PersistCursor(CursorWrite),
     /// Send it over the freshest path to its gateway.
     Send(Downlink),
+    /// Let another node, the frame's home, have this reception.
+    HandOver {
+        /// Which node.
+        to: NodeId,
+        /// The reception.
+        uplink: Box<Uplink>,
+    },
     /// Show it to those who watch.
     Verdict(Verdict),
     /// Publish a `log` event outside the event log, to this node's own clients. Rate-limited.

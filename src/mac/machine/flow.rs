@@ -11,7 +11,8 @@ use sabotage::Bug;
 use super::downlink::Window;
 use super::transmit::Transmission;
 use crate::{
-    AcceptJoin, AcceptUplink, Digest, Grant, PlanDownlink, Reception, RequestId, SessionEpoch,
+    AcceptJoin, AcceptUplink, Digest, Grant, NodeId, PlanDownlink, Reception, RequestId,
+    SessionEpoch,
 };
 
 /// Frames in hand at once; one more is refused.
@@ -48,6 +49,8 @@ pub(super) enum Link {
 pub(super) struct Heard {
     pub(super) reception: Reception,
     pub(super) received_at: Instant,
+    /// The node whose gateway it was, if not this one's.
+    pub(super) via: Option<NodeId>,
     /// On another channel or data rate than the flow's first: another transmission of the same
     /// frame, that a gateway was late to tell of, or the first was. Its RX1 is not the flow's.
     pub(super) elsewhere: bool,
@@ -114,6 +117,10 @@ pub(super) struct JoinBody {
 /// How far a flow has come.
 #[derive(Debug)]
 pub(super) enum Stage {
+    /// Another node is its home: the log has not decided it yet.
+    Away { home: NodeId },
+    /// Another node has it decided and answers, unless it is lost.
+    Watching { home: NodeId },
     /// The deduplication window is open.
     Collecting,
     /// The log decides; `again`: the question is to be put again at the deadline, until `until`.
@@ -133,6 +140,7 @@ pub(super) enum Stage {
 impl Stage {
     const fn reason(&self) -> &'static str {
         match self {
+            Self::Away { .. } | Self::Watching { .. } => "another home",
             Self::Collecting => "deduplication window",
             Self::Deciding { .. } | Self::Planning { .. } => "proposal",
             Self::Waiting => "downlink wait",
@@ -193,7 +201,32 @@ impl Flows {
         if deadline > now { None } else { self.take_id(id) }
     }
 
-    fn take_id(&mut self, id: FlowId) -> Option<(FlowId, Flow)> {
+    /// Takes the flow of the same bytes; it must be put back or closed.
+    pub(super) fn take_frame(&mut self, frame: &Bytes) -> Option<(FlowId, Flow)> {
+        self.take_id(*self.by_frame.get(frame)?)
+    }
+
+    /// Takes the flow of a frame; it must be put back or closed.
+    pub(super) fn take_key(&mut self, key: &FlowKey) -> Option<(FlowId, Flow)> {
+        self.take_id(*self.by_key.get(key)?)
+    }
+
+    /// The flows whose home is this other node.
+    pub(super) fn of_home(&self, node: NodeId) -> Vec<FlowId> {
+        let theirs = |flow: &Flow| match flow.stage {
+            Stage::Away { home } | Stage::Watching { home } => home == node,
+            Stage::Collecting
+            | Stage::Deciding { .. }
+            | Stage::Waiting
+            | Stage::Planning { .. }
+            | Stage::Persisting { .. }
+            | Stage::Sending { .. }
+            | Stage::Done => false,
+        };
+        self.by_id.iter().filter(|(_, flow)| theirs(flow)).map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn take_id(&mut self, id: FlowId) -> Option<(FlowId, Flow)> {
         let flow = self.by_id.remove(&id)?;
         self.deadlines.remove(&(flow.deadline, id));
         Some((id, flow))

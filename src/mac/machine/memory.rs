@@ -25,6 +25,8 @@ struct Cursor {
     epoch: SessionEpoch,
     grant: Grant,
     next: u32,
+    /// The highest that has left.
+    left: Option<u32>,
 }
 
 impl Cursors {
@@ -34,26 +36,58 @@ impl Cursors {
         (cursor.epoch == epoch).then_some(cursor.next)
     }
 
-    /// Takes a grant over from the log. What was used of the same grant stays used.
+    /// The epoch of the grant held for this session, if one is held.
+    pub(super) fn home_epoch(&self, dev_eui: DevEui, epoch: SessionEpoch) -> Option<u32> {
+        let cursor = self.by_device.get(&dev_eui).filter(|cursor| cursor.epoch == epoch)?;
+        Some(cursor.grant.home_epoch)
+    }
+
+    /// Takes a grant over from the log. What was used of the same grant stays used, and an answer
+    /// that comes late brings no older grant back.
     ///
     /// * `asked`: the session's epoch in the question; the log raises it at a counter reset.
+    /// * `cursor`: the cursor in the question. If that is forgotten now, so is what was used since:
+    ///   the grant may be the same, and is left alone.
     pub(super) fn adopt(
         &mut self,
         dev_eui: DevEui,
         asked: SessionEpoch,
+        cursor: Option<u32>,
         epoch: SessionEpoch,
         grant: Grant,
     ) {
         let held = self.by_device.get(&dev_eui).copied();
-        let same = held.filter(|held| {
-            (held.epoch == asked || held.epoch == epoch)
-                && held.grant.home_epoch == grant.home_epoch
-        });
+        let known = held.filter(|held| held.epoch == asked || held.epoch == epoch);
+        let is_old = match (held, known) {
+            (_, Some(known)) => known.grant.home_epoch > grant.home_epoch,
+            (Some(other), None) => other.epoch > epoch,
+            (None, None) => false,
+        };
+        if is_old || known.is_none() && cursor.is_some() {
+            return;
+        }
+        let same = known.filter(|known| known.grant.home_epoch == grant.home_epoch);
         let next = same.map_or(grant.lo, |held| held.next.max(grant.lo));
+        let hi = same.map_or(grant.hi, |held| held.grant.hi.max(grant.hi));
+        let grant = Grant { hi, ..grant };
         if held.is_none() && self.by_device.len() >= CURSORS_MAX {
             self.by_device.pop_first();
         }
-        self.by_device.insert(dev_eui, Cursor { epoch, grant, next });
+        let left = known.and_then(|held| held.left);
+        self.by_device.insert(dev_eui, Cursor { epoch, grant, next, left });
+    }
+
+    /// Notes that a number is about to leave.
+    ///
+    /// * Returns false if a higher one has left before: the device would refuse it.
+    pub(super) fn may_leave(&mut self, dev_eui: DevEui, epoch: SessionEpoch, number: u32) -> bool {
+        let cursor = self.by_device.get_mut(&dev_eui).filter(|cursor| cursor.epoch == epoch);
+        let Some(cursor) = cursor else { return true };
+        if cursor.left.is_some_and(|left| left > number) && !disordered() {
+            return false;
+        }
+        cursor.left = cursor.left.max(Some(number));
+        true
     }
 
     /// Takes the next number of the grant held, for ever.
@@ -66,11 +100,16 @@ impl Cursors {
             return None;
         }
         cursor.next = number + 1;
-        if sabotage::planted(Bug::CounterOutOfOrder) {
+        if disordered() {
             return Some((number ^ 1, grant));
         }
         Some((number, grant))
     }
+}
+
+/// One planted bug has two halves: numbers are drawn in another order, and no guard stops them.
+fn disordered() -> bool {
+    sabotage::planted(Bug::CounterOutOfOrder)
 }
 
 /// Devices whose last answer is remembered.
@@ -311,20 +350,43 @@ mod tests {
     fn a_number_is_drawn_once() {
         let mut cursors = Cursors::default();
         assert_eq!(cursors.next(DEVICE, EPOCH), None);
-        cursors.adopt(DEVICE, EPOCH, EPOCH, grant(1, 5, 7));
+        cursors.adopt(DEVICE, EPOCH, None, EPOCH, grant(1, 5, 7));
         assert_eq!(cursors.draw(DEVICE, EPOCH), Some((5, grant(1, 5, 7))));
-        cursors.adopt(DEVICE, EPOCH, EPOCH, grant(1, 5, 7));
+        cursors.adopt(DEVICE, EPOCH, Some(5), EPOCH, grant(1, 5, 7));
         assert_eq!(cursors.next(DEVICE, EPOCH), Some(6), "the same grant told again");
         // A counter reset raises the epoch and keeps the grant.
         let after = SessionEpoch(2);
-        cursors.adopt(DEVICE, EPOCH, after, grant(1, 5, 7));
+        cursors.adopt(DEVICE, EPOCH, Some(6), after, grant(1, 5, 7));
         assert_eq!(cursors.draw(DEVICE, EPOCH), None);
         assert_eq!(cursors.draw(DEVICE, after).map(|drawn| drawn.0), Some(6));
         assert_eq!(cursors.draw(DEVICE, after), None, "used up");
         assert_eq!(cursors.next(DEVICE, after), Some(7));
         // A new activation counts anew, whatever number the old one had reached.
-        cursors.adopt(DEVICE, SessionEpoch(3), SessionEpoch(3), grant(1, 0, 1));
+        cursors.adopt(DEVICE, SessionEpoch(3), None, SessionEpoch(3), grant(1, 0, 1));
         assert_eq!(cursors.draw(DEVICE, SessionEpoch(3)).map(|drawn| drawn.0), Some(0));
+    }
+
+    #[test]
+    fn a_grant_is_extended_and_an_old_one_never_comes_back() {
+        let mut cursors = Cursors::default();
+        let numbers = |cursors: &mut Cursors| cursors.draw(DEVICE, EPOCH).map(|drawn| drawn.0);
+        cursors.adopt(DEVICE, EPOCH, None, EPOCH, grant(1, 5, 7));
+        assert_eq!((numbers(&mut cursors), numbers(&mut cursors)), (Some(5), Some(6)));
+        cursors.adopt(DEVICE, EPOCH, Some(7), EPOCH, grant(1, 7, 9));
+        assert_eq!(numbers(&mut cursors), Some(7));
+        cursors.adopt(DEVICE, EPOCH, Some(5), EPOCH, grant(1, 5, 7));
+        assert_eq!(numbers(&mut cursors), Some(8), "a late answer shortens nothing");
+        cursors.adopt(DEVICE, EPOCH, Some(9), EPOCH, grant(3, 20, 22));
+        cursors.adopt(DEVICE, EPOCH, Some(9), EPOCH, grant(1, 9, 11));
+        assert_eq!(numbers(&mut cursors), Some(20));
+        // What was used since the question is forgotten with the cursor.
+        cursors.by_device.clear();
+        cursors.adopt(DEVICE, EPOCH, Some(20), EPOCH, grant(3, 20, 22));
+        assert_eq!(numbers(&mut cursors), None);
+        // A late answer in a session that has ended.
+        cursors.adopt(DEVICE, SessionEpoch(2), None, SessionEpoch(2), grant(1, 0, 2));
+        cursors.adopt(DEVICE, EPOCH, None, EPOCH, grant(4, 22, 24));
+        assert_eq!(cursors.next(DEVICE, SessionEpoch(2)), Some(0));
     }
 
     fn answer(f_cnt: u32) -> Answer {

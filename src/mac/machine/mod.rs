@@ -10,6 +10,7 @@
 //! [`Mac::poll_effect`]. Mutate once, drain the effects, then mutate again. Source: DESIGN 4 and 5.
 
 mod answer;
+mod away;
 mod calendar;
 mod dev_addr;
 mod downlink;
@@ -33,6 +34,7 @@ use lorawan::{DevEui, GatewayEui, NetId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+pub use away::Home;
 pub use dev_addr::DevAddrPrefix;
 pub use effect::{CounterKind, CursorWrite, Effect, LogEvent, LogLevel, NotSent, Verdict, What};
 pub use error::{LogCode, UplinkError};
@@ -139,6 +141,11 @@ impl Mac {
         while let Some((id, mut flow)) = self.flows.take_due(now.instant) {
             let stage = core::mem::replace(&mut flow.stage, Stage::Done);
             match stage {
+                Stage::Away { .. } => {
+                    self.take_back(now, &mut flow);
+                    self.close_window(now, devices, &mut flow);
+                }
+                Stage::Watching { .. } => self.done(now, &mut flow),
                 Stage::Collecting => self.close_window(now, devices, &mut flow),
                 Stage::Waiting => self.answer(now, devices, &mut flow),
                 Stage::Deciding { request, again: true, until } => {

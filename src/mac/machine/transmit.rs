@@ -174,6 +174,30 @@ impl Mac {
         self.flows.put(id, flow);
     }
 
+    /// Another node's frame is to go over a gateway that this one reaches.
+    ///
+    /// * Returns false if the gateway has something else to send then: it must not be asked, for it
+    ///   may say that it will, and not be able to.
+    pub fn handle_order(&mut self, now: Now, order: &Downlink) -> bool {
+        let DownlinkTiming::Delay { tmst, delay } = order.timing else { return true };
+        let len = u8::try_from(order.phy_payload.len()).unwrap_or(u8::MAX);
+        let delay_us = u32::try_from(delay.as_micros()).unwrap_or(u32::MAX);
+        let airtime = lorawan::airtime(order.modulation, len, false);
+        let slot = Slot::new(tmst.wrapping_add(delay_us), airtime);
+        if !self.calendar.is_free(order.gateway, slot, &order.phy_payload) {
+            return false;
+        }
+        let over = now.instant + delay + OVER_AFTER + airtime;
+        let what = (&order.phy_payload, slot);
+        self.calendar.book(now.instant, over, order.gateway, order.downlink_id, what);
+        true
+    }
+
+    /// A gateway has refused another node's frame.
+    pub fn handle_order_refused(&mut self, gateway: GatewayEui, downlink_id: u32) {
+        self.calendar.cancel(gateway, downlink_id);
+    }
+
     /// A gateway said nothing: the next try.
     pub(super) fn silence(
         &mut self,
@@ -197,21 +221,28 @@ impl Mac {
         mut transmission: Box<Transmission>,
     ) {
         let (mut missed, mut busy) = (None, None);
-        let own: Vec<u32> = transmission.sent.iter().map(|(id, _)| *id).collect();
+        if let Some(Numbered { epoch, f_cnt_down, .. }) = transmission.numbered
+            && !self.cursors.may_leave(flow.key.dev_eui(), epoch, f_cnt_down)
+        {
+            // A later answer overtook this one.
+            missed = transmission.tries.pop_front();
+            transmission.tries.clear();
+        }
         while let Some(next) = transmission.tries.pop_front() {
             if now.instant > next.latest && !sabotage::planted(Bug::LateWindow) {
                 missed = Some(next);
                 continue;
             }
             let slot = next.slot(transmission.bytes.len());
-            if !self.calendar.is_free(next.gateway, slot, &own) {
+            if !self.calendar.is_free(next.gateway, slot, &transmission.bytes) {
                 busy = Some(next);
                 continue;
             }
             let downlink_id = self.next_downlink_id;
             self.next_downlink_id = downlink_id.wrapping_add(1);
             let over = next.latest + OVER_AFTER + Duration::from_micros(slot.airtime_us.into());
-            self.calendar.book(now.instant, over, next.gateway, downlink_id, slot);
+            let what = (&transmission.bytes, slot);
+            self.calendar.book(now.instant, over, next.gateway, downlink_id, what);
             self.effects.push_back(Effect::Send(next.downlink(downlink_id, &transmission)));
             flow.links.push(Link::Downlink(next.gateway, downlink_id));
             transmission.sent.push((downlink_id, next));

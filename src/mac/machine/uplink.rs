@@ -14,7 +14,7 @@ use super::flow::{Body, DataBody, FLOWS_MAX, Flow, FlowKey, Heard, JoinBody, Lin
 use super::verify::{Spoken, authenticate, verify_join};
 use super::views::Devices;
 use super::{Mac, PROPOSAL_PATIENCE};
-use crate::{AcceptUplink, RECEPTIONS_MAX, Reception, RequestId, UplinkReply};
+use crate::{AcceptUplink, NodeId, RECEPTIONS_MAX, Reception, RequestId, UplinkReply};
 
 impl Mac {
     /// Takes up one reception of one frame: opens or joins its deduplication window.
@@ -27,16 +27,46 @@ impl Mac {
         devices: &impl Devices,
         rx: Uplink,
     ) -> Result<(), UplinkError> {
+        self.take_up(now, devices, rx, None)
+    }
+
+    /// Takes up a reception that another node has handed over, because this one is the frame's
+    /// home.
+    ///
+    /// * `rx`: its `received_at` is on this node's clock: the age it came with is taken off.
+    /// * Errors: as for [`Self::handle_uplink`].
+    pub fn handle_handed_over(
+        &mut self,
+        now: Now,
+        devices: &impl Devices,
+        rx: Uplink,
+        from: NodeId,
+    ) -> Result<(), UplinkError> {
+        self.take_up(now, devices, rx, Some(from))
+    }
+
+    fn take_up(
+        &mut self,
+        now: Now,
+        devices: &impl Devices,
+        rx: Uplink,
+        via: Option<NodeId>,
+    ) -> Result<(), UplinkError> {
         if rx.crc == CrcStatus::Bad {
             return Err(UplinkError::Crc);
         }
         if devices.gateway(rx.gateway).is_none() {
             return Err(UplinkError::UnknownGateway { gateway: rx.gateway });
         }
-        let heard = self.heard(now, &rx);
+        let heard = self.heard(now, &rx, via);
+        if via.is_some() {
+            self.be_home(now, &rx.phy_payload);
+        }
         if let Some(flow) = self.flows.of_frame(&rx.phy_payload) {
             let at = (flow.frequency_hz, flow.modulation);
-            flow.hear(Heard { elsewhere: (rx.frequency_hz, rx.modulation) != at, ..heard });
+            let home = flow
+                .hear(Heard { elsewhere: (rx.frequency_hz, rx.modulation) != at, ..heard }, via);
+            self.pass_on(home, &rx);
             return Ok(());
         }
         if let Some(error) = self.refusals.find(now.instant, &rx.phy_payload) {
@@ -46,7 +76,7 @@ impl Mac {
         if frames >= FLOWS_MAX {
             return Err(UplinkError::Overloaded { frames });
         }
-        let taken = self.open(now, devices, &rx, heard);
+        let taken = self.open(now, devices, &rx, heard, via);
         if let Err(error) = &taken {
             tracing::trace!(gateway = %rx.gateway, reason = error.reason(), "frame refused");
             let until = now.instant + self.config.dedup;
@@ -63,6 +93,7 @@ impl Mac {
         devices: &impl Devices,
         rx: &Uplink,
         heard: Heard,
+        via: Option<NodeId>,
     ) -> Result<(), UplinkError> {
         let frame = Frame::parse(&rx.phy_payload)?;
         let (key, body) = match &frame {
@@ -83,10 +114,11 @@ impl Mac {
             }
         };
         if let Some(flow) = self.flows.of_key(&key) {
-            flow.hear(heard);
+            let home = flow.hear(heard, via);
+            self.pass_on(home, rx);
             return Ok(());
         }
-        self.flows.open(Flow {
+        let mut flow = Flow {
             key,
             frame: rx.phy_payload.clone(),
             heard: vec![heard],
@@ -98,11 +130,13 @@ impl Mac {
             stage: Stage::Collecting,
             deadline: now.instant + self.config.dedup,
             links: Vec::new(),
-        });
+        };
+        self.begin(now, devices, &mut flow, rx, via);
+        self.flows.open(flow);
         Ok(())
     }
 
-    fn heard(&mut self, now: Now, rx: &Uplink) -> Heard {
+    fn heard(&mut self, now: Now, rx: &Uplink, via: Option<NodeId>) -> Heard {
         let reception = Reception {
             gateway: rx.gateway,
             uplink_id: self.rng.next_u32(),
@@ -117,7 +151,7 @@ impl Mac {
             tmst: rx.tmst,
             crc_ok: rx.crc == CrcStatus::Ok,
         };
-        Heard { reception, received_at: rx.received_at, elsewhere: false }
+        Heard { reception, received_at: rx.received_at, via, elsewhere: false }
     }
 
     /// The question for the log, but for what only the end of the window tells.
@@ -148,17 +182,14 @@ impl Mac {
             modulation: rx.modulation,
             receptions: Vec::new(),
             received_at: now.wall,
+            heard_by: None,
         };
         DataBody { accept, repeat: spoken.repeat, accepted_at: None, grant: None }
     }
 
     /// The window has closed: the frame goes to the log, or is answered again.
     pub(super) fn close_window(&mut self, now: Now, devices: &impl Devices, flow: &mut Flow) {
-        // Best first: SNR margin (all copies have one data rate), then signal strength.
-        flow.heard.sort_by_key(|heard| {
-            let Reception { snr_ddb, rssi_dbm, gateway, antenna, .. } = heard.reception;
-            (core::cmp::Reverse((snr_ddb, rssi_dbm)), gateway, antenna)
-        });
+        flow.sort_heard();
         match &mut flow.body {
             Body::Join(_) => self.propose_join(now, devices, flow, None),
             Body::Data(body) if body.repeat => self.answer_again(now, devices, flow),
@@ -167,6 +198,8 @@ impl Mac {
                 let receptions = flow.heard.iter().map(|heard| heard.reception.clone());
                 accept.receptions = receptions.take(RECEPTIONS_MAX).collect();
                 accept.cursor = self.cursors.next(accept.dev_eui, accept.session_epoch);
+                let here = flow.heard.iter().any(|heard| heard.via.is_none());
+                accept.heard_by = flow.heard.first().and_then(|best| best.via).filter(|_| !here);
                 let accept = Box::new(accept.clone());
                 let request = self.draw_request();
                 flow.decide(now.instant + PROPOSAL_PATIENCE, request);
@@ -195,7 +228,8 @@ impl Mac {
                     body.accepted_at = Some(now.instant);
                     body.grant = grant;
                     if let Some(grant) = grant {
-                        self.cursors.adopt(dev_eui, asked, session_epoch, grant);
+                        let cursor = body.accept.cursor;
+                        self.cursors.adopt(dev_eui, asked, cursor, session_epoch, grant);
                     }
                     let digest = body.accept.digest;
                     let key = FlowKey::Data { dev_eui, epoch: session_epoch, f_cnt, digest };
@@ -203,9 +237,18 @@ impl Mac {
                     self.accepted(now, devices, &mut flow, f_cnt, session_epoch != asked);
                     None
                 }
-                // Somebody else was first, or this node before a restart: the winner answers.
-                UplinkReply::Duplicate { .. } => {
-                    self.done(now, &mut flow);
+                // This node was first, and its answer got lost, or it has started anew since.
+                UplinkReply::Duplicate { winner } if winner == self.config.home => {
+                    body.accepted_at = Some(now.instant);
+                    self.accepted(now, devices, &mut flow, f_cnt, false);
+                    None
+                }
+                // Somebody else was first: the winner answers.
+                UplinkReply::Duplicate { winner } => {
+                    body.accepted_at = Some(now.instant);
+                    if !self.concede(now, devices, &mut flow, winner) {
+                        self.answer(now, devices, &mut flow);
+                    }
                     None
                 }
                 UplinkReply::Gone => Some(UplinkError::Gone { dev_eui }),
@@ -262,15 +305,35 @@ impl Mac {
 
 impl Flow {
     /// Adds a copy while the window is open. The same datagram twice is one hearing.
-    fn hear(&mut self, heard: Heard) {
+    ///
+    /// * Returns the home that is to hear of it too.
+    fn hear(&mut self, heard: Heard, via: Option<NodeId>) -> Option<NodeId> {
         let same = |other: &Heard| {
             (other.reception.gateway, other.reception.antenna, other.reception.tmst)
                 == (heard.reception.gateway, heard.reception.antenna, heard.reception.tmst)
         };
-        let open = matches!(self.stage, Stage::Collecting);
+        let (open, home) = match self.stage {
+            Stage::Away { home } | Stage::Watching { home } => (true, Some(home)),
+            Stage::Collecting => (true, None),
+            Stage::Deciding { .. }
+            | Stage::Waiting
+            | Stage::Planning { .. }
+            | Stage::Persisting { .. }
+            | Stage::Sending { .. }
+            | Stage::Done => (false, None),
+        };
         if open && self.heard.len() < RECEPTIONS_MAX && !self.heard.iter().any(same) {
             self.heard.push(heard);
         }
+        home.filter(|_| via.is_none())
+    }
+
+    /// Best first: SNR margin (all copies have one data rate), then signal strength.
+    pub(super) fn sort_heard(&mut self) {
+        self.heard.sort_by_key(|heard| {
+            let Reception { snr_ddb, rssi_dbm, gateway, antenna, .. } = heard.reception;
+            (core::cmp::Reverse((snr_ddb, rssi_dbm)), gateway, antenna)
+        });
     }
 
     /// The log decides now; its answer is of use until `until`.

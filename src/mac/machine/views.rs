@@ -4,8 +4,9 @@
 use clock::Duration;
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, JoinNonce, Key};
 
+use super::away::Home;
 use crate::transition::QueueItem;
-use crate::{DeviceSession, MacProfile, Sealed, SessionEpoch, SessionKeys};
+use crate::{DeviceSession, MacProfile, NodeId, Sealed, SessionEpoch, SessionKeys};
 
 /// One session, with what of its device decides about frames.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,19 @@ pub trait Devices {
 
     /// A registered gateway.
     fn gateway(&self, gateway: GatewayEui) -> Option<GatewayView>;
+
+    /// Where a device's frames are decided: the node that holds its downlink numbers, else, or if
+    /// that cannot be reached, the first of those that can by rendezvous hash.
+    fn home(&self, dev_eui: DevEui) -> Home {
+        let _ = dev_eui;
+        Home::Here
+    }
+
+    /// Whether another node can be reached.
+    fn is_reachable(&self, node: NodeId) -> bool {
+        let _ = node;
+        false
+    }
 
     /// How long ago its last PULL_DATA came, for people; `None`: never, or not known.
     fn pull_age(&self, gateway: GatewayEui) -> Option<Duration> {

@@ -2,6 +2,7 @@
 
 use lorawan::{DevAddr, Region, UnknownRegion};
 
+use super::grant::raise_next;
 use crate::region::{default_channels, extra_channels};
 use crate::{
     AcceptJoin, ChannelSet, DeviceSession, DownlinkCounter, MacProfile, MacVersion, Sealed,
@@ -97,14 +98,16 @@ pub fn install<'a>(
     earlier: impl IntoIterator<Item = &'a DeviceSession>,
 ) -> DeviceSession {
     session.epoch = epoch;
-    session.n_f_cnt_down.grant = None;
-    session.a_f_cnt_down.grant = None;
+    for counter in [&mut session.n_f_cnt_down, &mut session.a_f_cnt_down] {
+        (counter.grant, counter.skipped) = (None, None);
+    }
+    session.traffic = None;
     for old in earlier.into_iter().filter(|old| old.dev_addr == session.dev_addr) {
         for (counter, old) in [
             (&mut session.n_f_cnt_down, &old.n_f_cnt_down),
             (&mut session.a_f_cnt_down, &old.a_f_cnt_down),
         ] {
-            counter.next = counter.next.max(old.next);
+            raise_next(counter, old.next);
             counter.home_epoch = counter.home_epoch.max(old.home_epoch);
         }
     }
@@ -139,5 +142,7 @@ fn blank(
         rejected: std::collections::BTreeMap::new(),
         status_requested_at: None,
         abp: false,
+        traffic: None,
+        item_for: None,
     }
 }

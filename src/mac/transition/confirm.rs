@@ -8,6 +8,7 @@
 use clock::{Duration, WallTime};
 use lorawan::TxStatus;
 
+use super::grant::note_received;
 use super::plan::{ItemState, QueueItem};
 use crate::{DeviceSession, MacProfile, RecordTxAck};
 
@@ -34,14 +35,14 @@ pub struct Confirmation {
 }
 
 /// The items that a newly accepted uplink settles; the caller removes them and writes the events.
+/// What is acknowledged was received: numbers skipped below it no longer count.
 ///
 /// * `ack`: the uplink's ACK bit. In 1.0.x it means the last confirmed downlink, whichever that
 ///   was.
 /// * `now`: the state's time.
 /// * Call it after `accept_uplink` has accepted the frame.
-#[must_use]
 pub fn confirm(
-    session: &DeviceSession,
+    session: &mut DeviceSession,
     profile: &MacProfile,
     queue: &[QueueItem<'_>],
     ack: bool,
@@ -61,12 +62,21 @@ pub fn confirm(
             ItemState::AwaitsAck { since, .. } if now.since(since) < timeout => continue,
             ItemState::AwaitsAck { f_cnt_down, .. } => (ItemFate::Lost, f_cnt_down),
         };
+        if fate == ItemFate::Acknowledged {
+            let counter = if session.mac_version.is_1_1() {
+                &mut session.a_f_cnt_down
+            } else {
+                &mut session.n_f_cnt_down
+            };
+            note_received(counter, f_cnt_down);
+        }
         settled.push(Confirmation { item_id: item.id, fate, f_cnt_down });
     }
     settled
 }
 
-/// Notes a TX_ACK: only a downlink that a gateway reported as sent moves what the API shows.
+/// Notes a TX_ACK: only a downlink that a gateway reported as sent moves what the API shows. It
+/// counts as received, for nobody knows better: numbers skipped below it no longer matter.
 ///
 /// * Returns whether the downlink was sent in this session.
 pub fn record_tx_ack(session: &mut DeviceSession, record: &RecordTxAck) -> bool {
@@ -76,5 +86,6 @@ pub fn record_tx_ack(session: &mut DeviceSession, record: &RecordTxAck) -> bool 
     let counter =
         if record.a_counter { &mut session.a_f_cnt_down } else { &mut session.n_f_cnt_down };
     counter.reported = counter.reported.max(record.f_cnt_down.saturating_add(1));
+    note_received(counter, record.f_cnt_down);
     true
 }

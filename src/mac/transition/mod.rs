@@ -18,11 +18,15 @@ mod requests;
 mod uplink;
 
 #[cfg(test)]
+mod grant_model;
+#[cfg(test)]
+mod grant_tests;
+#[cfg(test)]
 mod tests;
 
 pub use activate::{AbpActivation, activate_abp, activate_join, install};
 pub use answers::{DeviceStatus, MacOutcome, apply_mac_answers};
 pub use confirm::{Confirmation, ItemFate, confirm, record_tx_ack};
-pub use grant::{GRANT_LENGTH, grant_for, void_grants};
+pub use grant::{grant_for, raise_next, void_grants};
 pub use plan::{DiscardReason, ItemState, Plan, QueueItem, hand_out, plan};
 pub use uplink::{FCntVerdict, accept_uplink, classify};

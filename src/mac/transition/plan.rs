@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use clock::WallTime;
 
-use super::grant::{GRANT_LENGTH, grant_for};
+use super::grant::{grant_for, grant_with_plan, own_part, raise_next, skip};
 use super::requests::wanted;
 use crate::{
     DeviceSession, DownlinkCounter, HandedOut, MacProfile, NodeId, PendingRequest, PlanDownlink,
@@ -106,7 +106,7 @@ impl Plan {
 /// Decides what a downlink carries. Pure: nothing is handed out yet.
 ///
 /// * `queue`: the device's items, oldest first. A confirmed item in flight holds back those behind
-///   it.
+///   it; so does, for one uplink, an item that another node was handed for its answer.
 /// * `now`: the state's time.
 /// * MAC commands come first: an item that fits the data rate but not beside them stays queued.
 #[must_use]
@@ -129,8 +129,9 @@ pub fn plan(
         matches!(item.state, ItemState::AwaitsAck { .. })
             || item.confirmed && item.state == ItemState::HandedOut
     });
+    let has_one = session.item_for == Some(ask.uplink_f_cnt);
     for item in queue.iter().filter(|item| item.state == ItemState::Queued) {
-        if ask.number_only || in_flight || plan.item.is_some() {
+        if ask.number_only || in_flight || has_one || plan.item.is_some() {
             plan.f_pending = true;
             break;
         }
@@ -165,20 +166,24 @@ pub fn hand_out(
         session.pending.retain(|pending| pending.cid != request.cid);
         session.pending.push(request.clone());
     }
+    if plan.item.is_some() {
+        session.item_for = Some(ask.uplink_f_cnt);
+    }
     let counts_apart = session.mac_version.is_1_1() && plan.item.is_some();
-    let (counter, cursor) = if counts_apart {
+    let (counter, mut cursor) = if counts_apart {
         (&mut session.a_f_cnt_down, ask.a_cursor)
     } else {
         (&mut session.n_f_cnt_down, ask.cursor)
     };
-    if let Some(wanted) = plan.item.as_ref().and_then(|item| item.encrypted_f_cnt)
-        && next_number(counter, ask.home, cursor) != wanted
-    {
-        counter.next = wanted;
-        counter.grant = None;
+    if let Some(wanted) = plan.item.as_ref().and_then(|item| item.encrypted_f_cnt) {
+        cursor = move_to(counter, ask.home, cursor, wanted);
     }
-    let granted = grant_for(counter, ask.home, cursor, GRANT_LENGTH);
-    let number = granted.map(|grant| cursor.unwrap_or(0).max(grant.lo));
+    let granted = if counts_apart {
+        grant_for(counter, ask.home, cursor, 1)
+    } else {
+        grant_with_plan(session, ask.home, cursor, now)
+    };
+    let number = granted.map(|grant| grant.lo);
     let reply = PlanReply::Planned {
         requests: plan.request_bytes().into(),
         item: plan.item.clone(),
@@ -189,11 +194,31 @@ pub fn hand_out(
     (reply, number)
 }
 
-/// The number the home would use now.
+/// The number the home would use now: the first of its grant that is unused, else the next of all.
 fn next_number(counter: &DownlinkCounter, home: NodeId, cursor: Option<u32>) -> u32 {
-    match (counter.grant, cursor) {
-        (Some(held), Some(cursor)) if held.home == home && cursor < held.hi => cursor.max(held.lo),
-        _ => counter.next,
+    own_part(counter, home, cursor).map_or(counter.next, |held| held.lo)
+}
+
+/// Makes `wanted` the home's next number: further on in its own grant, or beyond all that were
+/// granted.
+///
+/// * Returns the home's cursor from now on.
+fn move_to(
+    counter: &mut DownlinkCounter,
+    home: NodeId,
+    cursor: Option<u32>,
+    wanted: u32,
+) -> Option<u32> {
+    match own_part(counter, home, cursor) {
+        Some(held) if wanted < held.hi => {
+            skip(counter, wanted.saturating_sub(held.lo));
+            Some(wanted)
+        }
+        Some(_) | None if next_number(counter, home, cursor) == wanted => cursor,
+        Some(_) | None => {
+            raise_next(counter, wanted);
+            None
+        }
     }
 }
 
@@ -217,10 +242,12 @@ fn judge(
     };
     let wanted = item.encrypted_f_cnt?;
     let usable = next_number(counter, ask.home, cursor);
-    // The number in hand, or one beyond all that were granted: those between are somebody's.
+    // A number of the home's own, or one beyond all that were granted: others are somebody else's.
+    let own = own_part(counter, ask.home, cursor);
+    let is_own = own.is_some_and(|held| (held.lo..held.hi).contains(&wanted));
     let reachable =
         wanted >= counter.next && wanted - counter.next <= ENCRYPTED_SKIP_MAX && wanted < u32::MAX;
-    (wanted != usable && !reachable).then_some(DiscardReason::WrongFCnt)
+    (wanted != usable && !is_own && !reachable).then_some(DiscardReason::WrongFCnt)
 }
 
 fn handed_out(item: &QueueItem<'_>) -> HandedOut {

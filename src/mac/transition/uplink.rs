@@ -5,7 +5,7 @@
 use clock::WallTime;
 use sabotage::Bug;
 
-use super::grant::{GRANT_LENGTH, grant_for};
+use super::grant::grant_with_uplink;
 use crate::{
     AcceptUplink, DeviceSession, Digest, DownlinkCounter, NodeId, SessionEpoch, UplinkCounter,
     UplinkReply,
@@ -72,6 +72,8 @@ pub fn classify(
 ///
 /// * `last_home`: who accepted the device's last frame, the winner of a duplicate.
 /// * `now`: the state's time.
+/// * The grant in the reply is the proposer's, or none: after 8 uplinks in a row that only other
+///   nodes' gateways heard, the numbers go to the node that heard this one best.
 /// * Call it on the session of `uplink.session_epoch` or, after a reset of that one, its successor.
 ///   The caller then applies MAC answers and acknowledgements, and writes the event under the epoch
 ///   in the reply.
@@ -91,6 +93,7 @@ pub fn accept_uplink(
         FCntVerdict::New => {}
         FCntVerdict::Reset => {
             session.epoch = SessionEpoch(session.epoch.0.saturating_add(1));
+            session.item_for = None;
             if sabotage::planted(Bug::ResetRestartsDownlinks) {
                 session.n_f_cnt_down = DownlinkCounter::default();
             }
@@ -106,7 +109,6 @@ pub fn accept_uplink(
         UplinkCounter { last: Some(uplink.f_cnt), digest: Some(uplink.digest), at: Some(now) };
     session.dr = uplink.dr;
     session.adr = uplink.adr;
-    let counter = &mut session.n_f_cnt_down;
-    let grant = grant_for(counter, uplink.home, uplink.cursor, GRANT_LENGTH);
+    let grant = grant_with_uplink(session, uplink, now);
     UplinkReply::Accepted { session_epoch: session.epoch, grant }
 }

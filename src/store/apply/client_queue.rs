@@ -51,6 +51,9 @@ impl State {
     ) -> Decision {
         let topic = TopicName::parse(&message.topic)
             .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        if let Some(fence) = message.fence {
+            self.owned_session(&message.publisher, fence).map_err(|_| Refusal::Fenced)?;
+        }
         if message.retain {
             self.check_retained(message)?;
         }

@@ -36,9 +36,9 @@ impl RetiredNumbers {
     /// Raises the numbers of a new session above these.
     fn raise(self, session: &mut DeviceSession) {
         let (n, a) = (&mut session.n_f_cnt_down, &mut session.a_f_cnt_down);
-        n.next = n.next.max(self.n_next);
+        transition::raise_next(n, self.n_next);
         n.home_epoch = n.home_epoch.max(self.n_epoch);
-        a.next = a.next.max(self.a_next);
+        transition::raise_next(a, self.a_next);
         a.home_epoch = a.home_epoch.max(self.a_epoch);
     }
 }
@@ -308,6 +308,7 @@ fn blank(value: &Device, last_epoch: SessionEpoch) -> Device {
         status: None,
         last_seen_at: None,
         last_reply: None,
+        earlier_replies: None,
         last_home: None,
         ..value.clone()
     }

@@ -10,6 +10,7 @@ use mac::{EventSource, PlanDownlink, PlanReply, RecordTxAck, RequestId};
 use sabotage::Bug;
 
 use super::rows::Rows;
+use super::uplink::is_scarce;
 use super::{Applied, Change};
 use crate::model::{Device, ItemState, QueueItem, Tags};
 use crate::{Event, Id, LogCode, LogLevel, Reply, State, TxAckEvent};
@@ -73,19 +74,24 @@ impl State {
         let planned = self.change_device(ask.dev_eui, |device| {
             let queue: Vec<_> = device.queue.iter().map(item_view).collect();
             let session = device.session.as_mut()?;
+            let was_scarce = is_scarce(session);
             let plan = transition::plan(session, &profile.mac, &queue, ask, now);
             let (reply, number) = transition::hand_out(session, &plan, ask, now);
+            let became_scarce = !was_scarce && is_scarce(session);
             drop(queue);
             mark(&mut device.queue, &plan, number, now);
             let reply = Reply::Plan(reply);
-            device.last_reply = Some((request, reply.clone()));
-            Some((reply, plan))
+            device.answered(request, &reply);
+            Some((reply, plan, became_scarce))
         });
-        let Some((reply, plan)) = planned.flatten() else { return gone };
+        let Some((reply, plan, became_scarce)) = planned.flatten() else { return gone };
         if plan.item.is_some() || !plan.discarded.is_empty() {
             applied.changes.push(Change::DeviceQueue(ask.dev_eui));
         }
         self.write_discarded(ask, &plan, applied);
+        if became_scarce && let Some(device) = self.devices.get(&ask.dev_eui).cloned() {
+            Rows::of(self, applied, &device).scarce_numbers();
+        }
         reply
     }
 

@@ -33,7 +33,7 @@ impl State {
         let reply = self.change_device(join.dev_eui, |device| {
             let reply = Reply::Join(accept(device, &profile, join, now));
             if matches!(reply, Reply::Join(JoinReply::Accepted { .. })) {
-                device.last_reply = Some((request, reply.clone()));
+                device.answered(request, &reply);
             }
             reply
         });
@@ -87,7 +87,6 @@ fn accept(
     device.last_epoch = session_epoch;
     device.pending_session = Some(session);
     device.last_seen_at = device.last_seen_at.max(Some(join.received_at.min(now)));
-    device.last_home = Some(join.home);
     JoinReply::Accepted { session_epoch }
 }
 

@@ -9,6 +9,7 @@ mod device;
 mod downlink;
 mod found;
 mod join;
+mod members;
 mod network;
 mod people;
 mod queue;
@@ -17,6 +18,7 @@ mod uplink;
 
 use clients::Opening;
 use clock::WallTime;
+use found::Founding;
 use lorawan::{DevEui, GatewayEui};
 use mac::{NodeId, RequestId};
 use sabotage::Bug;
@@ -94,6 +96,8 @@ pub enum Change {
     },
     /// The retained message of a topic changed or was forgotten.
     Retained(String),
+    /// A member came, moved, changed its status, or is gone.
+    Member(NodeId),
 }
 
 /// Why an entry cannot be applied. The node stops; the state is unchanged.
@@ -181,11 +185,18 @@ impl State {
         applied: &mut Applied,
     ) -> Decision {
         match command {
-            Command::Found { cluster_id, cluster_name, node, admin, tenant } => {
-                self.found(*cluster_id, cluster_name, *node, admin, tenant, applied)
+            Command::Found { cluster_id, cluster_name, node, admin, tenant, founders } => {
+                let founding = Founding { cluster_id: *cluster_id, cluster_name, node: *node };
+                self.found(&founding, admin, tenant, founders, applied)
             }
-            Command::Boot { node, boot, feature_level } => {
-                self.boot(*node, *boot, *feature_level, applied)
+            Command::Boot { node, boot, feature_level, plate } => {
+                self.boot(*node, *boot, *feature_level, plate.as_ref(), applied)
+            }
+            Command::AdmitMember { plate, feature_level, replaces } => {
+                self.admit_member(plate, *feature_level, *replaces, applied)
+            }
+            Command::SetMemberStatus { node, status } => {
+                self.set_member_status(*node, *status, applied)
             }
             Command::RaiseFeatureLevel(level) => self.raise_feature_level(*level),
             Command::AcceptUplink(uplink) => Ok(self.accept_uplink(request, uplink, applied)),

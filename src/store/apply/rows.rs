@@ -52,6 +52,13 @@ impl<'a> Rows<'a> {
         self.write(&source, time, Event::Log { level, code, description, context });
     }
 
+    /// Says once that too many downlink numbers were skipped.
+    pub(super) fn scarce_numbers(&mut self) {
+        let text = "Downlink frame-counters are granted one by one: too many were skipped since \
+                    the device was last known to receive one";
+        self.log(LogLevel::Warning, LogCode::FCntDown, text, Tags::new());
+    }
+
     /// State time.
     pub(super) const fn now(&self) -> WallTime {
         self.state.time()

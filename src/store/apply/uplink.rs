@@ -16,7 +16,9 @@ use super::device::end_flights;
 use super::downlink::item_view;
 use super::rows::Rows;
 use super::{Applied, Change};
-use crate::model::{Device, DeviceProfile, DeviceStatus, ItemState, QueueItem, Tags};
+use crate::model::{
+    Device, DeviceProfile, DeviceStatus, EarlierReplies, ItemState, QueueItem, Tags,
+};
 use crate::{Event, Id, LogCode, LogLevel, Reply, State, UpEvent};
 
 /// What an accepted frame changed, for its rows.
@@ -27,6 +29,8 @@ struct Accepted {
     settled: Vec<Confirmation>,
     queue_changed: bool,
     session_changed: bool,
+    /// Its downlink numbers are granted singly from now on.
+    became_scarce: bool,
 }
 
 impl State {
@@ -58,7 +62,7 @@ impl State {
             let reply = Reply::Uplink(reply);
             let final_word = accepted.is_some() || reply == Reply::Uplink(UplinkReply::Conflict);
             if final_word {
-                device.last_reply = Some((request, reply.clone()));
+                device.answered(request, &reply);
             }
             (reply, accepted)
         });
@@ -84,6 +88,9 @@ impl State {
         let (f_cnt, digest, time) = (uplink.f_cnt, uplink.digest, uplink.received_at);
         let source = EventSource::Uplink { session_epoch: accepted.session_epoch, f_cnt, digest };
         let mut rows = Rows::of(self, applied, &device);
+        if accepted.became_scarce {
+            rows.scarce_numbers();
+        }
         if let Some(status) = accepted.status {
             let (margin_db, battery) = (status.margin_db, status.battery);
             rows.write(&source, time, Event::Status { margin_db, battery });
@@ -138,6 +145,7 @@ fn accept(
     let slot = if activates { &mut device.pending_session } else { &mut device.session };
     let Some(session) = slot else { return (UplinkReply::Gone, None) };
     let epoch_before = session.epoch;
+    let was_scarce = is_scarce(session);
     let skip = device.skip_f_cnt_check;
     let reply = transition::accept_uplink(session, skip, device.last_home, uplink, now);
     let UplinkReply::Accepted { grant, .. } = reply else { return (reply, None) };
@@ -148,6 +156,7 @@ fn accept(
         session.epoch = device.last_epoch;
     }
     let session_epoch = session.epoch;
+    let became_scarce = !was_scarce && is_scarce(session);
     let commands: Vec<_> =
         UplinkMacCommand::walk(&uplink.mac_commands).map_while(Result::ok).collect();
     let outcome = transition::apply_mac_answers(session, &profile.mac, &commands, now);
@@ -178,15 +187,38 @@ fn accept(
     device.last_home = Some(uplink.home);
     let session_changed = activates || was_reset;
     let status = outcome.status;
-    let accepted =
-        Accepted { session_epoch, dev_addr, status, settled, queue_changed, session_changed };
+    let accepted = Accepted {
+        session_epoch,
+        dev_addr,
+        status,
+        settled,
+        queue_changed,
+        session_changed,
+        became_scarce,
+    };
     (UplinkReply::Accepted { session_epoch, grant }, Some(accepted))
 }
 
+/// Whether the session's downlink numbers are granted singly because too many were skipped.
+pub(super) fn is_scarce(session: &mac::DeviceSession) -> bool {
+    session.traffic.is_some_and(|traffic| traffic.scarce)
+}
+
 impl Device {
-    /// The answer that `request` got, if it is the last this device was given.
+    /// The answer that `request` got, if it is among the last this device was given.
     pub(super) fn reply_to(&self, request: RequestId) -> Option<Reply> {
-        let last = self.last_reply.as_ref().filter(|(asked, _)| *asked == request);
-        last.map(|(_, reply)| reply.clone())
+        match &self.last_reply {
+            Some((asked, reply)) if *asked == request => Some(reply.clone()),
+            Some(_) | None => self.earlier_replies.as_ref()?.find(request),
+        }
+    }
+
+    /// Keeps an answer for retries of its request, and of those before it the last ones of either
+    /// kind: a plan in between takes no verdict away (dangers B4).
+    pub(super) fn answered(&mut self, request: RequestId, reply: &Reply) {
+        if let Some(before) = self.last_reply.replace((request, reply.clone())) {
+            let earlier = self.earlier_replies.take();
+            self.earlier_replies = EarlierReplies::with(reply, before, earlier);
+        }
     }
 }

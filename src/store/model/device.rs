@@ -7,7 +7,7 @@ use mac::{DeviceSession, MacVersion, RequestId, Sealed, SessionEpoch};
 use minicbor::{Decode, Encode};
 use sabotage::Bug;
 
-use super::Tags;
+use super::{EarlierReplies, Tags};
 use crate::{Id, Reply};
 
 /// A registered device and everything the log knows of it.
@@ -76,6 +76,9 @@ pub struct Device {
     /// When it was last changed by people.
     #[n(20)]
     pub updated_at: WallTime,
+    /// Answers before the last, for retries that come late.
+    #[n(21)]
+    pub earlier_replies: Option<EarlierReplies>,
 }
 
 /// Root keys and the nonces they were used with.

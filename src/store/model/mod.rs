@@ -4,6 +4,7 @@
 mod account;
 mod application;
 mod device;
+mod earlier;
 mod gateway;
 mod profile;
 mod tenant;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 pub use account::{ApiKey, MqttAccount, MqttScope, PasswordHash, User};
 pub use application::Application;
 pub use device::{Device, DeviceKeys, DeviceStatus, ItemState, QueueItem, UsedNonces};
+pub use earlier::EarlierReplies;
 pub use gateway::{Gateway, Location};
 pub use profile::DeviceProfile;
 pub use tenant::{Tenant, TenantUser};

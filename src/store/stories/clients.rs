@@ -54,6 +54,7 @@ fn message(topic: &str, payload: &[u8], qos: u8, retain: bool) -> MqttMessage {
         user_properties: vec![],
         is_utf8: false,
         publisher: "publisher".into(),
+        fence: None,
     }
 }
 
@@ -158,7 +159,7 @@ fn the_start_of_a_node_ends_its_connections() {
     opened(&mut log, open("stays", "app", false, 60, 1));
     opened(&mut log, open("goes", "app", false, 0, 1));
     opened(&mut log, open("elsewhere", "app", false, 60, 2));
-    log.done(Command::Boot { node: NODE, boot: 1, feature_level: 1 });
+    log.done(Command::Boot { node: NODE, boot: 1, feature_level: 1, plate: None });
     assert_eq!(log.state.client_session("stays").unwrap().node, None);
     assert!(log.state.client_session("goes").is_none());
     assert_eq!(log.state.client_session("elsewhere").unwrap().node, Some(NodeId(2)));

@@ -31,9 +31,11 @@ fn samples() -> Vec<Command> {
         user_properties: vec![("k".into(), "v".into())],
         is_utf8: true,
         publisher: "c".into(),
+        fence: None,
     };
+    let fenced = Command::PublishMessage(MqttMessage { fence: Some(3), ..down.clone() });
     vec![
-        Command::Boot { node: NODE, boot: 2, feature_level: 3 },
+        Command::Boot { node: NODE, boot: 2, feature_level: 3, plate: None },
         Command::DeleteDevice(DEVICE),
         accept(uplink(300)),
         Command::AcceptJoin(Box::new(join(7, 8))),
@@ -45,6 +47,7 @@ fn samples() -> Vec<Command> {
         Command::AckMessages { client_id: "c".into(), fence: 9, taken: vec![1, 2] },
         Command::PublishMessage(down),
         Command::CancelItem { dev_eui: DEVICE, item_id: id(1) },
+        fenced,
     ]
 }
 
@@ -82,6 +85,8 @@ fn the_bytes_of_the_log_stay_as_they_are() {
          01f4f5f6f6f64201028182616b6176f56163",
         "01831b00065bfeda35224002818250050505050505050505050505050505058218258248020203040506\
          07085001010101010101010101010101010101",
+        "01831b00065bfeda3522400281825005050505050505050505050505050505821823818d63612f624178\
+         01f4f5f6f6f64201028182616b6176f5616303",
     ];
     for (command, wanted) in samples().into_iter().zip(golden) {
         let bytes = encode_entry(&entry(command.clone())).unwrap();

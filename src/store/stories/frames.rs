@@ -31,7 +31,8 @@ fn ask_join(log: &mut Log, dev_nonce: u16, join_nonce: u32) -> (JoinReply, Appli
 }
 
 fn plan(log: &mut Log) -> (Option<HandedOut>, bool, Applied) {
-    match log.ask(Command::PlanDownlink(ask(1))) {
+    let uplink_f_cnt = log.session().uplink.last.unwrap_or(0);
+    match log.ask(Command::PlanDownlink(PlanDownlink { uplink_f_cnt, ..ask(1) })) {
         (Reply::Plan(PlanReply::Planned { item, f_pending, .. }), applied) => {
             (item, f_pending, applied)
         }
@@ -187,12 +188,12 @@ fn an_unconfirmed_item_is_handed_out_once() {
     log.done(enqueue(item(1, false, 3)));
     log.done(enqueue(item(2, false, 3)));
     let request = log.request();
-    let first = log.ask_as(request, Command::PlanDownlink(ask(1))).0;
-    let again = log.ask_as(request, Command::PlanDownlink(ask(1))).0;
+    let wanted = PlanDownlink { uplink_f_cnt: 8, ..ask(1) };
+    let first = log.ask_as(request, Command::PlanDownlink(wanted.clone())).0;
+    let again = log.ask_as(request, Command::PlanDownlink(wanted)).0;
     assert_eq!(first, again, "the home asks again after a lost reply");
-    let (next, more, _) = plan(&mut log);
-    assert_eq!((next.unwrap().item_id, more), ([2; 16], false));
-    assert_eq!(plan(&mut log).0, None, "handed out is handed out");
+    let (none, more, _) = plan(&mut log);
+    assert_eq!((none, more), (None, true), "one answer carries one item");
     let applied = log.done(tx_ack(5, 1, Some(TxStatus::Ok)));
     assert_eq!(kinds(&applied), ["txack"]);
     let left: Vec<_> = log.device().queue.iter().map(|item| item.id).collect();
@@ -200,6 +201,10 @@ fn an_unconfirmed_item_is_handed_out_once() {
     assert_eq!(log.session().n_f_cnt_down.reported, 6);
     assert_eq!(log.done(tx_ack(5, 1, Some(TxStatus::Ok))).rows, [], "reported once");
     log.ask(accept(uplink(9)));
+    let (next, more, _) = plan(&mut log);
+    assert_eq!((next.unwrap().item_id, more), ([2; 16], false));
+    assert_eq!(plan(&mut log).0, None, "handed out is handed out");
+    log.ask(accept(uplink(10)));
     assert_eq!(log.device().queue, [], "the next uplink ends what nobody reported");
 }
 
@@ -392,7 +397,7 @@ fn no_number_comes_again_after_a_start_a_deactivation_or_a_deletion() {
         grant.unwrap()
     };
     let first = grant(&mut log, 8, 1);
-    log.done(Command::Boot { node: NODE, boot: 1, feature_level: 1 });
+    log.done(Command::Boot { node: NODE, boot: 1, feature_level: 1, plate: None });
     assert_eq!(log.session().n_f_cnt_down.grant, None, "a start voids what the node held");
     let second = grant(&mut log, 9, 1);
     assert!(second.lo >= first.hi);

@@ -3,6 +3,7 @@
 mod clients;
 mod codec;
 mod frames;
+mod grants;
 mod model;
 mod registry;
 mod snapshots;
@@ -69,6 +70,7 @@ impl Log {
             node: NODE,
             admin: user(ADMIN, "admin"),
             tenant: tenant(TENANT, "one"),
+            founders: Vec::new(),
         });
         log.done(Command::PutApplication(create(application(APPLICATION, TENANT, "app"))));
         log.done(Command::PutDeviceProfile(create(profile(PROFILE, Some(TENANT), "profile"))));
@@ -237,6 +239,7 @@ fn device(dev_eui: DevEui) -> Device {
         status: None,
         last_seen_at: None,
         last_reply: None,
+        earlier_replies: None,
         last_home: None,
         created_at: WallTime::UNIX_EPOCH,
         updated_at: WallTime::UNIX_EPOCH,
@@ -290,6 +293,7 @@ fn uplink(f_cnt: u32) -> AcceptUplink {
         modulation: lora(),
         receptions: vec![],
         received_at: wall(0),
+        heard_by: None,
     }
 }
 

@@ -35,6 +35,8 @@ enum Step {
         bytes: u8,
         ack: bool,
         home: u8,
+        cursor: Option<u32>,
+        heard_by: Option<u8>,
     },
     Join {
         device: u8,
@@ -76,11 +78,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => device.clone().prop_map(Step::SetKeys),
         2 => (device.clone(), 0_u32..4).prop_map(|(one, next)| Step::Activate(one, next)),
         1 => device.clone().prop_map(Step::Deactivate),
-        8 => (device.clone(), 0_u32..5, 0_u32..6, 0_u8..2, any::<bool>(), 1_u8..3).prop_map(
-            |(device, epoch, f_cnt, bytes, ack, home)| {
-                Step::Uplink { device, epoch, f_cnt, bytes, ack, home }
-            }
-        ),
+        8 => (
+            (device.clone(), 0_u32..5, 0_u32..12),
+            (0_u8..2, any::<bool>(), 1_u8..3),
+            (prop::option::of(0_u32..60), prop::option::weighted(0.8, 1_u8..4)),
+        )
+            .prop_map(|((device, epoch, f_cnt), (bytes, ack, home), (cursor, heard_by))| {
+                Step::Uplink { device, epoch, f_cnt, bytes, ack, home, cursor, heard_by }
+            }),
         4 => (device.clone(), 0_u16..4, 0_u32..4)
             .prop_map(|(device, nonce, join_nonce)| Step::Join { device, nonce, join_nonce }),
         4 => (device.clone(), 0_u32..5, prop::option::of(0_u32..12))
@@ -121,6 +126,7 @@ fn message(topic: u8) -> crate::MqttMessage {
         user_properties: vec![],
         is_utf8: false,
         publisher: String::new(),
+        fence: None,
     }
 }
 
@@ -158,14 +164,20 @@ fn command(step: &Step) -> Option<Command> {
         },
         Step::Activate(number, next) => activation(number, next),
         Step::Deactivate(number) => Command::Deactivate(eui(number)),
-        Step::Uplink { device, epoch: number, f_cnt, bytes, ack, home } => accept(AcceptUplink {
-            dev_eui: eui(device),
-            session_epoch: epoch(number),
-            digest: Digest([bytes; 16]),
-            ack,
-            home: NodeId(home.into()),
-            ..uplink(f_cnt)
-        }),
+        Step::Uplink { device, epoch: number, f_cnt, bytes, ack, home, cursor, heard_by } => {
+            accept(AcceptUplink {
+                dev_eui: eui(device),
+                session_epoch: epoch(number),
+                digest: Digest([bytes; 16]),
+                ack,
+                // Some get ranges, some single numbers.
+                adr: device > 0,
+                home: NodeId(home.into()),
+                cursor,
+                heard_by: heard_by.map(|node| NodeId(node.into())),
+                ..uplink(f_cnt)
+            })
+        }
         Step::Join { device, nonce, join_nonce } => Command::AcceptJoin(Box::new(AcceptJoin {
             dev_eui: eui(device),
             dev_addr: address(device),
@@ -191,7 +203,9 @@ fn command(step: &Step) -> Option<Command> {
             Command::CancelItem { dev_eui: eui(number), item_id: id(name) }
         }
         Step::Flush(number) => Command::FlushQueue(eui(number)),
-        Step::Boot(node) => Command::Boot { node: NodeId(node.into()), boot: 1, feature_level: 1 },
+        Step::Boot(node) => {
+            Command::Boot { node: NodeId(node.into()), boot: 1, feature_level: 1, plate: None }
+        }
         Step::Open(client, clean_start) => Command::OpenClientSession {
             client_id: format!("client {client}"),
             account: "all".into(),
@@ -217,6 +231,7 @@ fn entries(steps: &[Step]) -> Vec<Entry> {
         node: NODE,
         admin: user(ADMIN, "admin"),
         tenant: tenant(TENANT, "one"),
+        founders: Vec::new(),
     };
     let begin = [
         found,
@@ -274,6 +289,7 @@ impl Seen {
                 ) => {
                     let reading = (up.dev_eui, *session_epoch, up.f_cnt);
                     assert!(self.readings.insert(reading) || again, "{reading:?} twice");
+                    assert!(grant.is_none_or(|grant| grant.home == up.home), "his own");
                     self.grant(up.dev_eui, state, *grant);
                 }
                 (Command::AcceptJoin(join), Reply::Join(JoinReply::Accepted { .. })) => {

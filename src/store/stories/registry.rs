@@ -53,6 +53,7 @@ fn a_cluster_is_founded_once() {
         node: NODE,
         admin: user(id(5), "other"),
         tenant: tenant(id(6), "other"),
+        founders: Vec::new(),
     };
     let refusal = log.refused(again);
     assert_eq!(refusal.to_string(), format!("cluster {} exists already", id(9)));
@@ -281,13 +282,15 @@ fn what_a_newer_log_demands_stops_the_node() {
 
 #[test]
 fn the_feature_level_rises_to_what_every_node_knows() {
+    let (next, known) = (crate::limits::FEATURE_LEVEL, crate::limits::FEATURE_LEVEL - 1);
     let mut log = Log::founded();
-    log.done(Command::Boot { node: NodeId(2), boot: 1, feature_level: 0 });
-    let refusal = log.refused(Command::RaiseFeatureLevel(1));
-    assert_eq!(refusal.to_string(), "node 2 knows feature level 0, not 1");
-    log.done(Command::Boot { node: NodeId(2), boot: 2, feature_level: 1 });
-    log.done(Command::RaiseFeatureLevel(1));
-    let older = Command::Boot { node: NodeId(2), boot: 1, feature_level: 1 };
+    log.done(Command::Boot { node: NodeId(2), boot: 1, feature_level: known, plate: None });
+    let refusal = log.refused(Command::RaiseFeatureLevel(next));
+    assert!(refusal.to_string().ends_with(&format!("knows feature level {known}, not {next}")));
+    log.done(Command::Boot { node: NodeId(1), boot: 1, feature_level: next, plate: None });
+    log.done(Command::Boot { node: NodeId(2), boot: 2, feature_level: next, plate: None });
+    log.done(Command::RaiseFeatureLevel(next));
+    let older = Command::Boot { node: NodeId(2), boot: 1, feature_level: next, plate: None };
     assert!(matches!(log.refused(older), Refusal::Invalid(_)));
     assert_eq!(log.state.member(NodeId(2)).unwrap().boot, 2);
 }

@@ -12,8 +12,8 @@ use lorawan::{
 };
 
 use super::super::{
-    CursorWrite, Devices, Effect, GatewayView, JoinView, LogEvent, Mac, MacConfig, SessionView,
-    UplinkError, What,
+    CursorWrite, Devices, Effect, GatewayView, Home, JoinView, LogEvent, Mac, MacConfig,
+    SessionView, UplinkError, What,
 };
 use crate::fixtures::{DEV_ADDR, DEV_EUI, HOME, case_keys, lora, profile, sealed, session};
 use crate::transition::{
@@ -61,6 +61,10 @@ pub(super) struct State {
     pub(super) devices: BTreeMap<DevEui, Device>,
     /// Registered gateways, and whether a downlink can reach them.
     pub(super) gateways: BTreeMap<GatewayEui, bool>,
+    /// The home of every device, if it is another node.
+    pub(super) home: Option<NodeId>,
+    /// Other nodes that can be reached.
+    pub(super) within_reach: BTreeSet<NodeId>,
 }
 
 impl Devices for State {
@@ -106,6 +110,15 @@ impl Devices for State {
 
     fn gateway(&self, gateway: GatewayEui) -> Option<GatewayView> {
         self.gateways.get(&gateway).map(|has_path| GatewayView { has_path: *has_path })
+    }
+
+    fn home(&self, _: DevEui) -> Home {
+        let home = self.home.filter(|home| self.within_reach.contains(home));
+        home.map_or(Home::Here, Home::There)
+    }
+
+    fn is_reachable(&self, node: NodeId) -> bool {
+        self.within_reach.contains(&node)
     }
 
     fn pull_age(&self, gateway: GatewayEui) -> Option<Duration> {
@@ -154,6 +167,7 @@ pub(super) struct Seen {
     pub(super) statuses: Vec<DeviceStatus>,
     pub(super) confirmations: Vec<Confirmation>,
     pub(super) discarded: Vec<DiscardReason>,
+    pub(super) handed_over: Vec<(NodeId, Uplink)>,
 }
 
 #[derive(Debug)]
@@ -192,6 +206,8 @@ impl World {
             state: State {
                 devices: BTreeMap::from([(DEV_EUI, device)]),
                 gateways: BTreeMap::from([(GATEWAY, true)]),
+                home: None,
+                within_reach: BTreeSet::new(),
             },
             seen: Seen::default(),
             acks: VecDeque::new(),
@@ -284,7 +300,7 @@ impl World {
         self.now_micros = end;
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(effect) = self.mac.poll_effect() {
             self.perform(effect);
         }
@@ -331,6 +347,7 @@ impl World {
                 }
                 self.seen.sent.push((self.now_micros / 1_000, downlink));
             }
+            Effect::HandOver { to, uplink } => self.seen.handed_over.push((to, *uplink)),
             Effect::Verdict(verdict) => self.seen.whats.push(verdict.what),
             Effect::Log(event) => self.seen.logs.push(event),
         }
@@ -377,8 +394,9 @@ impl World {
             let outcome = apply_mac_answers(session, &device.profile, &commands, now);
             self.seen.statuses.extend(outcome.status);
             device.last_home = Some(accept.home);
-            let session = device.session.clone().unwrap();
-            let settled = confirm(&session, &device.profile, &device.items(), accept.ack, now);
+            let mut session = device.session.clone().unwrap();
+            let settled = confirm(&mut session, &device.profile, &device.items(), accept.ack, now);
+            device.session = Some(session);
             device.queue.retain(|item| settled.iter().all(|c| c.item_id != [item.id; 16]));
             let told = settled.into_iter().filter(|c| c.fate != ItemFate::Finished);
             self.seen.confirmations.extend(told);
