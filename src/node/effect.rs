@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use store::{EventRow, Proposal};
+use store::{EventRow, Proposal, Reply, RequestId};
 
 use crate::api::{ApiError, Outcome};
 use crate::input::{CallId, StreamId, Token};
@@ -50,6 +50,8 @@ pub enum Effect {
     /// Put this into the log. It comes back through [`crate::Node::apply`], or as
     /// [`crate::Input::ProposalFailed`].
     Propose(Proposal),
+    /// Nobody waits for this proposal any more: what is not in the log by now shall not get there.
+    Withdraw(RequestId),
     /// Write `value` under `key` among the cursors, fsync, then say so. Two under one key: in
     /// order.
     PersistCursor {
@@ -69,6 +71,26 @@ pub enum Effect {
         /// At most so many rows.
         limit: usize,
     },
+    /// Let another node's machine have this; if its link is down, drop it.
+    Tell {
+        /// Its raft id.
+        to: u64,
+        /// For [`crate::Input::Peer`] there.
+        bytes: Bytes,
+    },
+    /// The members in the state have changed.
+    MembersChanged,
+    /// The caller may ask this of the cluster: do it and answer the call.
+    Cluster {
+        /// Which call.
+        call: CallId,
+        /// What is asked.
+        ask: ClusterAsk,
+    },
+    /// Let another node lead, if this one does.
+    HandOver,
+    /// This node must not go on, and why.
+    Fatal(String),
     /// Check a password against a PHC string; slow on purpose.
     CheckPassword {
         /// Named in [`crate::Input::PasswordChecked`].
@@ -86,6 +108,29 @@ pub enum Effect {
         password: Secret,
         /// Salt, drawn by the node.
         salt: [u8; 16],
+    },
+}
+
+/// What a call asks about the members of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterAsk {
+    /// Who is in it, and how they do.
+    Describe,
+    /// Become one cluster with another node.
+    Join {
+        /// `name@host`, `name@host:port` or `host:port`.
+        target: String,
+        /// This node's own devices may be set aside.
+        discard_local: bool,
+        /// The other node comes here; this one never moves.
+        attach: bool,
+    },
+    /// Leave it.
+    Leave,
+    /// Take another member out.
+    Remove {
+        /// Its name or raft id.
+        member: String,
     },
 }
 
@@ -118,4 +163,6 @@ pub struct AppliedRows {
     pub rows: Vec<EventRow>,
     /// Rows below this sequence may be dropped.
     pub drop_below: Option<u64>,
+    /// What the log has answered, whoever asked.
+    pub replies: Vec<(RequestId, Reply)>,
 }

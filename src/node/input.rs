@@ -123,6 +123,12 @@ pub enum Input {
         /// In rising sequence.
         rows: Vec<EventRow>,
     },
+    /// Which rows of the event log are not on this disk yet; told before the state that names them,
+    /// and whenever some have come.
+    RowsLacking {
+        /// Ranges of sequences, each from its first to before its end.
+        missing: Vec<(u64, u64)>,
+    },
     /// A password was checked.
     PasswordChecked {
         /// As in [`crate::Effect::CheckPassword`].
@@ -143,5 +149,23 @@ pub enum Input {
         available: bool,
         /// The disk has less than its reserve.
         disk_full: bool,
+        /// Raft id of the leader, if one is known.
+        leader: Option<u64>,
+    },
+    /// The link to another node has come up or gone down.
+    PeerLine {
+        /// Its raft id.
+        node: u64,
+        /// It answers.
+        up: bool,
+        /// About how long a message takes to or from it.
+        transit: clock::Duration,
+    },
+    /// Another node's machine says something.
+    Peer {
+        /// Its raft id.
+        from: u64,
+        /// What, as it came from [`crate::Effect::Tell`] there.
+        bytes: Bytes,
     },
 }

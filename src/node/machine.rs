@@ -9,24 +9,30 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use clock::{Duration, Instant, Now};
-use gateway::semtech::{GatewaySettings, Output, SendError, Server};
-use lorawan::{Downlink, TxAck, TxStatus, Uplink};
-use mac::{CursorWrite, LogEvent, Mac, MacConfig};
+use gateway::semtech::{Output, Server};
+use lorawan::GatewayEui;
+use mac::{Mac, MacConfig};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use store::model::{Tenant, User};
-use store::{Applied, ApplyError, Command, Entry, Id, NodeId, Proposal, Reply, RequestId, State};
+use store::{
+    Applied, ApplyError, Change, Command, Entry, Id, MemberStatus, Nameplate, NodeId, Proposal,
+    Reply, RequestId, State,
+};
 
 use crate::api::wire::{NodeInfo, NodeState};
 use crate::api::{Api, ApiSettings, View};
 use crate::broker::{Broker, BrokerConfig, BrokerView};
 use crate::effect::{AppliedRows, Effect};
 use crate::event_json;
-use crate::input::{Input, ProposalError, Token};
+use crate::input::{Input, ProposalError};
+use crate::lacking::Lacking;
+use crate::liveness::Liveness;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::show;
 use crate::vault::Vault;
-use crate::views::{NodeFacts, StateView, freshest};
+use crate::views::{NodeFacts, StateView};
 use crate::watch::{Watch, WatchLine};
 
 /// Pause before the node's own proposal is put again.
@@ -37,6 +43,10 @@ const FEATURE_LEVEL: u32 = store::limits::FEATURE_LEVEL;
 /// What a new cluster begins with.
 #[derive(Clone, Debug)]
 pub struct Founding {
+    /// What the founders have agreed upon; `None`: this node draws it.
+    pub cluster_id: Option<Id>,
+    /// All founders, by raft id.
+    pub founders: Vec<(NodeId, Nameplate)>,
     /// For people, and the salt of the peer links.
     pub cluster_name: String,
     /// The first user.
@@ -60,15 +70,19 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// API.
     pub api: ApiSettings,
-    /// If the log is empty.
-    pub founding: Founding,
+    /// Who it is and where its peers find it.
+    pub plate: Nameplate,
+    /// If the log is empty, and this node is one of those who begin it.
+    pub founding: Option<Founding>,
     /// What people are told of the node.
     pub info: NodeInfo,
+    /// Nobody has heard a node for so long: it is down.
+    pub ticktime: Duration,
 }
 
 /// How far a start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     /// The log's answer to the founding or the boot is awaited; nobody is served.
     Starting,
     Serving,
@@ -77,32 +91,42 @@ enum Phase {
 
 /// What the node itself asked of the log.
 #[derive(Clone, Debug)]
-enum Own {
+pub(crate) enum Own {
     Found(Box<Founding>),
     Boot,
+    /// All members know more than the log uses.
+    Level,
+    /// A member is not what the log says.
+    Status(NodeId, MemberStatus),
 }
 
 /// One node. See the module's head for how to drive it.
 pub struct Node {
-    node: NodeId,
-    boot: u64,
-    vault: Vault,
-    state: State,
-    phase: Phase,
-    quorum: bool,
-    disk_full: bool,
-    servers: Vec<Server>,
-    mac: Mac,
-    broker: Broker,
-    api: Api,
-    founding: Option<Box<Founding>>,
-    own: BTreeMap<RequestId, Own>,
-    own_again: Option<(Instant, RequestId)>,
-    rng: ChaCha20Rng,
-    info: NodeInfo,
-    metrics: Metrics,
-    watch: Watch,
-    effects: VecDeque<Effect>,
+    pub(crate) node: NodeId,
+    pub(crate) boot: u64,
+    pub(crate) vault: Vault,
+    pub(crate) state: State,
+    pub(crate) phase: Phase,
+    pub(crate) quorum: bool,
+    pub(crate) disk_full: bool,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) mac: Mac,
+    pub(crate) broker: Broker,
+    pub(crate) api: Api,
+    pub(crate) founding: Option<Box<Founding>>,
+    pub(crate) own: BTreeMap<RequestId, Own>,
+    pub(crate) own_again: Option<(Instant, RequestId)>,
+    pub(crate) rng: ChaCha20Rng,
+    pub(crate) info: NodeInfo,
+    pub(crate) metrics: Metrics,
+    pub(crate) watch: Watch,
+    pub(crate) peers: Peers,
+    pub(crate) liveness: Liveness,
+    /// Downlinks that another node has asked this one to send, and which.
+    pub(crate) orders: BTreeMap<(GatewayEui, u32), NodeId>,
+    pub(crate) leader: Option<NodeId>,
+    plate: Nameplate,
+    pub(crate) effects: VecDeque<Effect>,
 }
 
 impl core::fmt::Debug for Node {
@@ -132,6 +156,7 @@ impl Node {
             server
         };
         let servers = (0..config.listeners).map(server).collect();
+        let liveness = Liveness::new(config.node, config.ticktime, draw());
         Self {
             node: config.node,
             boot,
@@ -144,13 +169,18 @@ impl Node {
             mac,
             broker,
             api,
-            founding: Some(Box::new(config.founding)),
+            founding: config.founding.map(Box::new),
             own: BTreeMap::new(),
             own_again: None,
             rng,
             info: config.info,
             metrics: Metrics::default(),
             watch: Watch::default(),
+            peers: Peers::new(config.node),
+            liveness,
+            orders: BTreeMap::new(),
+            leader: None,
+            plate: config.plate,
             effects: VecDeque::new(),
         }
     }
@@ -169,18 +199,21 @@ impl Node {
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let servers = self.servers.iter().filter_map(Server::poll_timeout);
         let own = self.own_again.map(|(at, _)| (at, "own proposal"));
-        let parts = [self.mac.poll_timeout(), self.broker.poll_timeout(), own];
+        let news = self.peers.paths.poll_timeout().map(|at| (at, "gateway paths"));
+        let others = self.liveness.poll_timeout();
+        let parts = [self.mac.poll_timeout(), self.broker.poll_timeout(), own, news, others];
         servers.chain(parts.into_iter().flatten()).min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now) {
-        let devices = state_view(now, &self.state, &self.vault, &self.servers);
+        let devices = state_view(now, &self.state, &self.vault, &self.servers, &self.peers);
         self.mac.handle_timeout(now, &devices);
         self.broker.handle_timeout(BrokerView { now, state: &self.state });
         for server in &mut self.servers {
             server.handle_timeout(now.instant);
         }
+        self.handle_silence(now);
         if let Some((_, request)) = self.own_again.take_if(|(at, _)| *at <= now.instant) {
             self.propose_own(request);
         }
@@ -221,6 +254,12 @@ impl Node {
                     });
                 }
             }
+            Input::RowsLacking { missing } => {
+                let lacking = Lacking::new(missing);
+                let view = BrokerView { now, state: &self.state };
+                self.broker.handle_lacking(view, lacking.clone());
+                self.with_api(now, |api, view| api.handle_lacking(view, lacking));
+            }
             Input::PasswordChecked { token, fits } => {
                 let view = BrokerView { now, state: &self.state };
                 if !self.broker.handle_password_checked(view, token, fits) {
@@ -230,7 +269,14 @@ impl Node {
             Input::PasswordHashed { token, phc } => {
                 self.api.handle_password_hashed(now, token, phc);
             }
-            Input::Quorum { available, disk_full } => self.handle_quorum(available, disk_full),
+            Input::Quorum { available, disk_full, leader } => {
+                self.leader = leader.map(NodeId);
+                self.handle_quorum(available, disk_full);
+            }
+            Input::PeerLine { node, up, transit } => {
+                self.handle_peer_line(now, NodeId(node), up, transit);
+            }
+            Input::Peer { from, bytes } => self.handle_peer(now, NodeId(from), &bytes),
         }
         self.settle(now);
     }
@@ -254,16 +300,30 @@ impl Node {
         for change in &changes {
             self.broker.handle_change(BrokerView { now, state: &self.state }, change);
         }
-        for (request, reply) in replies {
-            self.handle_reply(now, request, reply);
+        for change in &changes {
+            if let Change::Member(id) = change {
+                self.member_changed(*id);
+            }
+        }
+        if changes.iter().any(|change| matches!(change, Change::Member(_))) {
+            self.members_changed(now);
+        }
+        for (proposal, (request, reply)) in entry.proposals.iter().zip(&replies) {
+            self.handle_others_frame(now, &proposal.command, reply);
+            self.handle_reply(now, *request, reply.clone());
         }
         self.settle(now);
-        Ok(AppliedRows { rows, drop_below })
+        Ok(AppliedRows { rows, drop_below, replies })
     }
 
     /// Takes a whole state instead of what was applied so far.
     pub fn restore(&mut self, now: Now, state: State) {
+        let before = self.state.next_event();
         self.state = state;
+        self.members_restored();
+        self.members_changed(now);
+        self.broker.handle_restored(BrokerView { now, state: &self.state }, before);
+        self.with_api(now, |api, view| api.handle_restored(view));
         self.settle(now);
     }
 
@@ -294,6 +354,7 @@ impl Node {
             now,
             state: self.node_state(),
             servers: &self.servers,
+            peers: &self.peers,
             metrics: &self.metrics,
             info: &self.info,
             cluster: self.state.cluster().map(|one| (one.id.to_string(), one.name.clone())),
@@ -311,36 +372,21 @@ impl Node {
         }
     }
 
-    fn handle_uplink(&mut self, now: Now, uplink: Uplink) {
-        if self.phase != Phase::Serving {
-            return self.metrics.count("tern_uplinks_refused_total", "not_serving");
-        }
-        let gateway = uplink.gateway;
-        let devices = state_view(now, &self.state, &self.vault, &self.servers);
-        match self.mac.handle_uplink(now, &devices, uplink) {
-            Ok(()) => self.metrics.count("tern_uplinks_total", "taken_up"),
-            Err(error) => {
-                self.metrics.count("tern_uplinks_refused_total", error.reason());
-                self.show(now, show::refused_uplink(now, gateway, &error));
-            }
-        }
-    }
-
     fn handle_reply(&mut self, now: Now, request: RequestId, reply: Reply) {
-        let devices = state_view(now, &self.state, &self.vault, &self.servers);
+        let devices = state_view(now, &self.state, &self.vault, &self.servers, &self.peers);
         match reply {
             Reply::Uplink(reply) => {
                 self.mac.handle_uplink_reply(now, &devices, request, reply);
             }
             Reply::Join(reply) => self.mac.handle_join_reply(now, &devices, request, reply),
             Reply::Plan(reply) => self.mac.handle_plan_reply(now, &devices, request, reply),
-            Reply::Done | Reply::ClientSession { .. } | Reply::Refused(_) => {
+            Reply::Done | Reply::ClientSession { .. } | Reply::Admitted(_) | Reply::Refused(_) => {
                 self.mac.handle_recorded(request);
                 let view = BrokerView { now, state: &self.state };
                 let taken = self.broker.handle_reply(view, request, &reply, &mut self.metrics)
                     || self.api.handle_reply(request, &reply);
                 if !taken {
-                    self.own_reply(request);
+                    self.own_reply(request, &reply);
                 }
             }
         }
@@ -353,6 +399,8 @@ impl Node {
         let view = BrokerView { now, state: &self.state };
         let taken = self.broker.handle_proposal_failed(view, request, why)
             || self.api.handle_proposal_failed(request, why);
+        // Looked at anew instead, by whoever leads then.
+        self.own.retain(|name, own| *name != request || !matches!(own, Own::Status(..)));
         if !taken && self.own.contains_key(&request) {
             self.own_again = Some((now.instant + AGAIN_AFTER, request));
         }
@@ -373,7 +421,7 @@ impl Node {
         self.ask(own);
     }
 
-    fn ask(&mut self, own: Own) {
+    pub(crate) fn ask(&mut self, own: Own) {
         let mut name = [0; 16];
         self.rng.fill_bytes(&mut name);
         self.own.insert(RequestId(name), own);
@@ -384,15 +432,21 @@ impl Node {
         let drawn = self.draw_id();
         let command = match self.own.get(&request) {
             Some(Own::Found(founding)) => Command::Found {
-                cluster_id: drawn,
+                cluster_id: founding.cluster_id.unwrap_or(drawn),
                 cluster_name: founding.cluster_name.clone(),
                 node: self.node,
                 admin: founding.admin.clone(),
                 tenant: founding.tenant.clone(),
+                founders: founding.founders.clone(),
             },
             Some(Own::Boot) => {
                 let (node, boot) = (self.node, self.boot);
-                Command::Boot { node, boot, feature_level: FEATURE_LEVEL }
+                let plate = Some(self.plate.clone());
+                Command::Boot { node, boot, feature_level: FEATURE_LEVEL, plate }
+            }
+            Some(Own::Level) => Command::RaiseFeatureLevel(FEATURE_LEVEL),
+            Some(Own::Status(node, status)) => {
+                Command::SetMemberStatus { node: *node, status: *status }
             }
             None => return,
         };
@@ -405,21 +459,27 @@ impl Node {
         Id::from_random(drawn)
     }
 
-    fn own_reply(&mut self, request: RequestId) {
-        match self.own.remove(&request) {
-            // Founded, by this proposal or an earlier one of the same start.
-            Some(Own::Found(_)) => self.ask(Own::Boot),
-            Some(Own::Boot) => {
+    fn own_reply(&mut self, request: RequestId, reply: &Reply) {
+        match (self.own.remove(&request), reply) {
+            // Founded, by this proposal, an earlier one of the same start, or another founder's.
+            (Some(Own::Found(_)), _) => self.ask(Own::Boot),
+            (Some(Own::Boot), Reply::Refused(refusal)) => {
+                self.effects.push_back(Effect::Fatal(refusal.to_string()));
+            }
+            (Some(Own::Boot), _) => {
                 self.phase = Phase::Serving;
                 self.broker.serve();
                 self.servers.iter_mut().for_each(|server| server.set_acknowledging(true));
+                self.peers.set_serving(true);
+                self.raise_feature_level();
             }
-            None => {}
+            (Some(Own::Level | Own::Status(..)) | None, _) => {}
         }
     }
 
     fn drain(&mut self) {
         self.phase = Phase::Draining;
+        self.peers.set_serving(false);
         self.servers.iter_mut().for_each(|server| server.set_acknowledging(false));
     }
 
@@ -435,6 +495,8 @@ impl Node {
         let (unread, overflowed) = (self.broker.take_unread(), self.broker.take_overflowed());
         self.metrics.add("tern_mqtt_refused_total", "slow_reader_qos0", unread);
         self.metrics.add("tern_mqtt_refused_total", "slow_reader_queue", overflowed);
+        let missed = self.broker.take_events_missed();
+        self.metrics.add("tern_mqtt_refused_total", "event_not_found", missed);
         for note in self.broker.take_notes() {
             let (name, reason) = show::note_metric(&note);
             self.metrics.count(name, reason);
@@ -446,6 +508,8 @@ impl Node {
         while let Some(effect) = self.broker.poll_effect() {
             self.effects.push_back(effect);
         }
+        self.watch_others(now);
+        self.tell_peers(now);
         while let Some(effect) = self.api.poll_effect() {
             self.effects.push_back(effect);
         }
@@ -456,131 +520,19 @@ impl Node {
         servers.into_iter().find_map(|(server, number)| Some((number, server.poll_output()?)))
     }
 
-    fn handle_output(&mut self, now: Now, listener: u8, output: Output) {
-        match output {
-            Output::Send { to, bytes } => {
-                let bytes = bytes.into();
-                self.effects.push_back(Effect::SendDatagram { listener, to, bytes });
-            }
-            Output::Uplink(uplink) => self.handle_uplink(now, uplink),
-            Output::Stat { .. } => self.metrics.count("tern_uplinks_total", "gateway_stat"),
-            Output::TxAck(ack) => self.mac.handle_tx_ack(now, ack),
-            // `mac` has a deadline of its own, and the next try behind it.
-            Output::TxSilent { .. } => self.metrics.count("tern_downlinks_total", "no_tx_ack"),
-            Output::PathChanged { gateway, path } => {
-                if self.state.gateway(gateway).is_some() {
-                    self.show(now, show::path_changed(now, gateway, path.address));
-                }
-            }
-            Output::UnregisteredGateway { gateway, from } => {
-                self.show(now, show::unknown_gateway(now, gateway, from));
-            }
-            Output::Refused { from, gateway, refusal } => {
-                let (_, reason) = refusal.reason();
-                self.metrics.count("tern_gateway_refused_total", reason);
-                self.show(now, show::refused_datagram(now, from, gateway, &refusal));
-            }
-        }
-    }
-
-    fn do_mac(&mut self, now: Now, effect: mac::Effect) {
-        let (request, command) = match effect {
-            mac::Effect::Accept { request, accept } => (request, Command::AcceptUplink(accept)),
-            mac::Effect::Join { request, join } => (request, Command::AcceptJoin(join)),
-            mac::Effect::Plan { request, plan } => (request, Command::PlanDownlink(plan)),
-            mac::Effect::Record { request, record } => (request, Command::RecordTxAck(record)),
-            mac::Effect::PersistCursor(write) => return self.persist(&write),
-            mac::Effect::Send(downlink) => return self.send(now, &downlink),
-            mac::Effect::Verdict(verdict) => {
-                let name = match verdict.what {
-                    mac::What::Accepted { .. }
-                    | mac::What::Joined { .. }
-                    | mac::What::Repeated { .. } => "tern_uplinks_total",
-                    mac::What::Refused(_) => "tern_uplinks_refused_total",
-                    mac::What::Sent { .. }
-                    | mac::What::GatewayRefused { .. }
-                    | mac::What::NotSent(_)
-                    | mac::What::GivenUp => "tern_downlinks_total",
-                };
-                self.metrics.count(name, verdict.what.reason());
-                return self.show(now, show::verdict(now, &verdict));
-            }
-            mac::Effect::Log(event) => return self.notice(now, &event),
-        };
-        self.effects.push_back(Effect::Propose(Proposal { request, command }));
-    }
-
-    /// One cursor a device and counter; its value names session and grant. Nothing reads it while
-    /// every start that reaches the quorum voids the grants; a node that starts cut off will.
-    fn persist(&mut self, write: &CursorWrite) {
-        let mut key = b"fcnt-down:".to_vec();
-        key.extend_from_slice(&write.dev_eui.to_be_bytes());
-        key.push(match write.counter {
-            mac::CounterKind::Network => b'n',
-            mac::CounterKind::Application => b'a',
-        });
-        let mut value = vec![1];
-        for number in [write.session_epoch.0, write.home_epoch, write.next_unused] {
-            value.extend_from_slice(&number.to_le_bytes());
-        }
-        self.effects.push_back(Effect::PersistCursor { token: Token(write.token), key, value });
-    }
-
-    fn send(&mut self, now: Now, downlink: &Downlink) {
-        let gateway = downlink.gateway;
-        let settings = self.state.gateway(gateway).map(settings_of).unwrap_or_default();
-        let number = freshest(&self.servers, gateway).map_or(0, |(number, _)| number);
-        let sent = match self.servers.get_mut(number) {
-            Some(server) => server.send(now.instant, downlink, settings),
-            None => Err(SendError::NoPath { last_pull_age: None }),
-        };
-        match sent {
-            Ok((to, bytes)) => {
-                let listener = u8::try_from(number).unwrap_or(u8::MAX);
-                let bytes = bytes.into();
-                self.effects.push_back(Effect::SendDatagram { listener, to, bytes });
-            }
-            Err(_) => {
-                self.metrics.count("tern_downlinks_total", "no_path");
-                let (downlink_id, status) = (downlink.downlink_id, TxStatus::InternalError);
-                self.mac.handle_tx_ack(now, TxAck { gateway, downlink_id, status });
-            }
-        }
-    }
-
-    /// A `log` event outside the event log, for this node's own clients.
-    fn notice(&mut self, now: Now, event: &LogEvent) {
-        let Some(device) = self.state.device(event.dev_eui) else { return };
-        let info = self.state.device_info(device);
-        let (level, code) = (show::log_level(event.level), show::log_code(event.code));
-        let context = BTreeMap::new();
-        let (topic, json) =
-            event_json::log_event(now.wall, &info, level, code, &event.description, &context);
-        self.broker.handle_notice(BrokerView { now, state: &self.state }, &topic, json);
-    }
-
-    fn show(&mut self, now: Now, line: WatchLine) {
+    pub(crate) fn show(&mut self, now: Now, line: WatchLine) {
         for line in self.watch.add(now, line) {
             self.with_api(now, |api, view| api.handle_watch(view, &line));
         }
     }
 }
 
-fn settings_of(gateway: &store::model::Gateway) -> GatewaySettings {
-    let gain = (i32::from(gateway.antenna_gain_ddbi) + 5).div_euclid(10);
-    let antenna_gain_db = i8::try_from(gain).unwrap_or(0);
-    GatewaySettings {
-        antenna_gain_db,
-        power_max_dbm: gateway.max_eirp_dbm.map(|eirp| eirp.saturating_sub(antenna_gain_db)),
-        rf_chain: gateway.downlink_rf_chain,
-    }
-}
-
-fn state_view<'a>(
+pub(crate) fn state_view<'a>(
     now: Now,
     state: &'a State,
     vault: &'a Vault,
     servers: &'a [Server],
+    peers: &'a Peers,
 ) -> StateView<'a> {
-    StateView { now, state, vault, servers }
+    StateView { now, state, vault, servers, peers }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use crate::api::wire::{Metric, MetricKind};
 
 /// Names of the counters, each with its sentence. The label is `reason` throughout.
-const COUNTERS: [(&str, &str); 9] = [
+const COUNTERS: [(&str, &str); 10] = [
     ("tern_downlinks_total", "What became of downlinks, and of frames on their way to an answer."),
     ("tern_gateway_refused_total", "Datagrams of gateways, and parts of them, that were refused."),
     ("tern_mqtt_closed_total", "MQTT connections ended, by cause."),
     ("tern_mqtt_refused_total", "Messages of MQTT clients that were refused."),
     ("tern_network_total", "Datagrams not sent and connections not taken."),
     ("tern_events_total", "Rows written to the event log, by kind."),
+    ("tern_members_total", "What this node has seen of other nodes: suspected, unheard, heard."),
     ("tern_proposals_failed_total", "Proposals that did not come back from the log, by reason."),
     ("tern_uplinks_total", "Frames of devices taken up or decided, by verdict."),
     ("tern_uplinks_refused_total", "Frames of devices that concern nobody here, by reason."),

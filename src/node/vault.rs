@@ -5,15 +5,21 @@
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
 use lorawan::DevEui;
 use mac::Sealed;
 use sabotage::Bug;
+use sha2::Sha256;
 use zeroize::Zeroizing;
+
+/// What the key of login tokens is derived for.
+const LOGIN_PURPOSE: &[u8] = b"tern login token 1";
 
 /// The data key at work.
 pub struct Vault {
     key_id: u32,
     cipher: XChaCha20Poly1305,
+    login_key: Zeroizing<[u8; 32]>,
 }
 
 impl core::fmt::Debug for Vault {
@@ -25,7 +31,18 @@ impl core::fmt::Debug for Vault {
 impl Vault {
     /// A vault with the data key `key_id`.
     pub fn new(key_id: u32, key: &[u8; 32]) -> Self {
-        Self { key_id, cipher: XChaCha20Poly1305::new(key.into()) }
+        let login_key = Zeroizing::new(hmac(key, LOGIN_PURPOSE).finalize().into_bytes().into());
+        Self { key_id, cipher: XChaCha20Poly1305::new(key.into()), login_key }
+    }
+
+    /// HMAC-SHA256 of what a login token says.
+    pub(crate) fn login_seal(&self, said: &[u8]) -> [u8; 32] {
+        hmac(&self.login_key, said).finalize().into_bytes().into()
+    }
+
+    /// Whether a seal is the one of `said`; takes the same time for every wrong one.
+    pub(crate) fn is_login_seal(&self, said: &[u8], seal: &[u8]) -> bool {
+        hmac(&self.login_key, said).verify_slice(seal).is_ok()
     }
 
     /// Seals `secret` for the purpose `aad`.
@@ -50,6 +67,11 @@ impl Vault {
         let payload = Payload { msg: &sealed.bytes, aad };
         self.cipher.decrypt(&XNonce::from(sealed.nonce), payload).ok().map(Zeroizing::new)
     }
+}
+
+fn hmac(key: &[u8; 32], said: &[u8]) -> Hmac<Sha256> {
+    let keyed = Hmac::<Sha256>::new_from_slice(key);
+    keyed.expect("a key of any length does").chain_update(said)
 }
 
 /// The purpose of a device's root keys.

@@ -6,7 +6,8 @@ use gateway::semtech::{SeenGateway, Server, Tally};
 use lorawan::{DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, Key};
 use mac::transition::{ItemState as PlanItemState, QueueItem};
 use mac::{
-    DeviceSession, Devices, GatewayView, JoinView, Sealed, SessionEpoch, SessionKeys, SessionView,
+    DeviceSession, Devices, GatewayView, Home, JoinView, NodeId, Sealed, SessionEpoch, SessionKeys,
+    SessionView,
 };
 use store::State;
 use store::model::{Device, ItemState};
@@ -14,6 +15,7 @@ use store::model::{Device, ItemState};
 use crate::api::wire::{Metric, MetricKind, NodeInfo, NodeState, UnknownGateway};
 use crate::api::{GatewayPath, NodeView};
 use crate::metrics::Metrics;
+use crate::peers::{Ages, Peers};
 use crate::vault::{Vault, aad_root, aad_session};
 
 /// A PULL_DATA older than this opens no way down: forwarders repeat it every 5 to 10 s.
@@ -26,6 +28,7 @@ pub(crate) struct StateView<'a> {
     pub(crate) state: &'a State,
     pub(crate) vault: &'a Vault,
     pub(crate) servers: &'a [Server],
+    pub(crate) peers: &'a Peers,
 }
 
 impl<'a> StateView<'a> {
@@ -122,8 +125,24 @@ impl Devices for StateView<'_> {
     }
 
     fn pull_age(&self, gateway: GatewayEui) -> Option<Duration> {
-        let (_, seen) = freshest(self.servers, gateway)?;
-        seen.path.map(|path| self.now.instant.since(path.last_pull))
+        let own = freshest(self.servers, gateway).and_then(|(_, seen)| seen.path);
+        let own = own.map(|path| self.now.instant.since(path.last_pull));
+        let other = self.peers.path(self.now.instant, gateway).map(|(_, age)| age);
+        own.into_iter().chain(other).min()
+    }
+
+    fn home(&self, dev_eui: DevEui) -> Home {
+        let own = self.peers.own();
+        let holder = self.state.home_of(dev_eui);
+        let home = match holder.filter(|node| *node == own || self.peers.serves(*node)) {
+            Some(holder) => holder,
+            None => self.peers.rendezvous(dev_eui),
+        };
+        if home == own { Home::Here } else { Home::There(home) }
+    }
+
+    fn is_reachable(&self, node: NodeId) -> bool {
+        self.peers.serves(node)
     }
 }
 
@@ -139,6 +158,7 @@ pub(crate) struct NodeFacts<'a> {
     pub(crate) now: Now,
     pub(crate) state: NodeState,
     pub(crate) servers: &'a [Server],
+    pub(crate) peers: &'a Peers,
     pub(crate) metrics: &'a Metrics,
     pub(crate) info: &'a NodeInfo,
     pub(crate) applied: u64,
@@ -158,12 +178,19 @@ fn millis(duration: Duration) -> u64 {
 
 impl NodeView for NodeFacts<'_> {
     fn gateway_path(&self, id: GatewayEui) -> Option<GatewayPath> {
-        let (_, seen) = freshest(self.servers, id)?;
-        let pull_age = seen.path.map(|path| self.now.instant.since(path.last_pull));
+        let now = self.now.instant;
+        let own = freshest(self.servers, id).map(|(_, seen)| Ages {
+            seen: now.since(seen.last_seen),
+            pull: seen.path.map(|path| now.since(path.last_pull)),
+        });
+        let others = self.peers.paths.latest(now, id);
+        let Ages { seen, pull } = Ages::least(own, others)?;
+        let micros = i64::try_from(seen.as_micros()).unwrap_or(i64::MAX);
+        let at = self.now.wall.unix_micros().saturating_sub(micros);
         Some(GatewayPath {
-            last_seen_at: self.wall(seen.last_seen),
-            age_ms: millis(self.now.instant.since(seen.last_seen)),
-            pull_age_ms: pull_age.map(millis),
+            last_seen_at: WallTime::from_unix_micros(at),
+            age_ms: millis(seen),
+            pull_age_ms: pull.map(millis),
         })
     }
 

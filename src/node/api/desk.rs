@@ -1,5 +1,6 @@
 //! One call being answered: who asks, what he may look at, and where names become identifiers.
 
+use clock::WallTime;
 use lorawan::{DevEui, GatewayEui, ParseIdError};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::Rng;
@@ -12,7 +13,7 @@ use super::machine::{ApiSettings, View};
 use super::operation::{Operation, Outcome};
 use super::who::{Principal, Rights};
 use super::wire::{Empty, Tags, WatchLine};
-use crate::effect::Secret;
+use crate::effect::{ClusterAsk, Secret};
 
 /// Most items on one page of a list.
 pub(super) const PAGE_MAX: u32 = 1_000;
@@ -52,13 +53,17 @@ pub(super) enum Answer {
     /// A login of nobody.
     NoSuchUser { password: Secret, email: String },
     /// The end of a login.
-    Logout([u8; 32]),
+    Logout([u8; 32], WallTime),
     /// Rows of the event log.
     Read { reader: Reader, wait: bool },
     /// Lines of the live view.
     Watch { watcher: Watcher, wait: bool },
+    /// Events of members.
+    WatchMembers { after: Option<u64>, wait: bool },
     /// No more gateways.
     Drain,
+    /// The host does it and answers.
+    Host(ClusterAsk),
     /// A line for the live view.
     Line(WatchLine),
 }
@@ -134,8 +139,15 @@ impl<'a> Desk<'a> {
             O::ListUnknownGateways => self.list_unknown_gateways(),
             O::ReadEvents(filter) => self.read_events(&filter),
             O::Watch(filter) => self.watch(&filter),
+            O::WatchMembers(filter) => self.watch_members(&filter),
             O::GetNode => self.get_node(),
             O::Drain => self.drain(),
+            O::GetCluster => self.get_cluster(),
+            O::JoinCluster { target, discard_local, attach } => {
+                self.change_cluster(ClusterAsk::Join { target, discard_local, attach })
+            }
+            O::LeaveCluster => self.change_cluster(ClusterAsk::Leave),
+            O::RemoveMember { member } => self.change_cluster(ClusterAsk::Remove { member }),
             O::NoteRefusals { reason, count } => self.note_refusals(&reason, count),
             O::GetHealth | O::GetMetrics | O::Login { .. } => {
                 unreachable!("answered before anybody is asked who he is")

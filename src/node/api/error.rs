@@ -55,6 +55,9 @@ pub enum Unavailable {
     /// Not yet.
     #[error("the node is starting: try again in a moment")]
     Starting,
+    /// Events that others have are not here yet.
+    #[error("this node is catching up and does not have these events yet: try again, or wait")]
+    CatchingUp,
     /// No more.
     #[error("the node is stopping")]
     Stopping,

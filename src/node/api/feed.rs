@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lorawan::{DevEui, GatewayEui};
 use store::{EventRow, Id};
 
+use super::error::{ApiError, Unavailable};
 use super::machine::View;
 use super::operation::Outcome;
 use super::wire::{EventItem, EventPage, WatchItem, WatchLine, WatchPage};
 use crate::effect::Effect;
 use crate::input::{CallId, Token};
+use crate::lacking::Lacking;
 
 /// Lines the live view remembers.
 const RING_LINES: usize = 1_000;
@@ -107,6 +109,9 @@ impl Watcher {
 pub(super) struct Feeds {
     readings: BTreeMap<Token, (Reader, bool)>,
     waiting: VecDeque<Reader>,
+    /// Rows that are not on this disk yet, and readers that wait for some of them.
+    lacking: Lacking,
+    starved: VecDeque<Reader>,
     ring: VecDeque<WatchItem>,
     lines: u64,
     watchers: VecDeque<(CallId, Watcher)>,
@@ -118,28 +123,49 @@ impl Feeds {
         &mut self,
         view: &View<'_>,
         token: Token,
-        reader: Reader,
+        mut reader: Reader,
         wait: bool,
         effects: &mut VecDeque<Effect>,
     ) {
-        if reader.from < view.state.next_event() {
+        reader.from = reader.from.max(view.state.first_event());
+        if self.lacking.gap_end(reader.from).is_some() {
+            if wait {
+                Self::wait(&mut self.starved, reader, effects);
+            } else {
+                let result = Err(ApiError::Unavailable(Unavailable::CatchingUp));
+                effects.push_back(Effect::Reply { call: reader.call, result });
+            }
+        } else if reader.from < view.state.next_event() {
             let (from, limit) = (reader.from, reader.limit);
             self.readings.insert(token, (reader, wait));
             effects.push_back(Effect::ReadEvents { token, from, limit });
         } else if wait {
-            self.wait(reader, effects);
+            Self::wait(&mut self.waiting, reader, effects);
         } else {
             effects.push_back(reader.answer(Vec::new()));
         }
     }
 
-    fn wait(&mut self, reader: Reader, effects: &mut VecDeque<Effect>) {
-        if self.waiting.len() >= WAITING_MAX
-            && let Some(oldest) = self.waiting.pop_front()
+    fn wait(queue: &mut VecDeque<Reader>, reader: Reader, effects: &mut VecDeque<Effect>) {
+        if queue.len() >= WAITING_MAX
+            && let Some(oldest) = queue.pop_front()
         {
             effects.push_back(oldest.answer(Vec::new()));
         }
-        self.waiting.push_back(reader);
+        queue.push_back(reader);
+    }
+
+    /// Which rows are not on this disk.
+    ///
+    /// * Returns the readers that waited for some of them: they read on.
+    pub(super) fn set_lacking(&mut self, lacking: Lacking) -> VecDeque<Reader> {
+        self.lacking = lacking;
+        core::mem::take(&mut self.starved)
+    }
+
+    /// The state has jumped: readers that waited for the next row may find it in the log.
+    pub(super) fn take_waiting(&mut self) -> VecDeque<Reader> {
+        core::mem::take(&mut self.waiting)
     }
 
     /// The reader for whom rows were read, and whether it waits if there are none.
@@ -162,7 +188,7 @@ impl Feeds {
             if row.sequence < reader.from {
                 continue;
             }
-            if events.len() >= reader.limit {
+            if events.len() >= reader.limit || self.lacking.gap_end(reader.from).is_some() {
                 break;
             }
             if reader.wants(row) {
@@ -246,6 +272,7 @@ impl Feeds {
     /// The call is no longer of interest.
     pub(super) fn forget(&mut self, call: CallId) {
         self.waiting.retain(|reader| reader.call != call);
+        self.starved.retain(|reader| reader.call != call);
         self.watchers.retain(|(other, _)| *other != call);
         self.readings.retain(|_, (reader, _)| reader.call != call);
     }

@@ -15,12 +15,14 @@ use super::desk::{Answer, Desk, LoginCheck, WithHash};
 use super::error::{ApiError, Unavailable};
 use super::feed::{Feeds, Reader};
 use super::login::{LOGIN_LASTS, Login, Logins};
+use super::member_feed::MemberFeed;
 use super::operation::{Credentials, Operation, Outcome};
 use super::view::NodeView;
-use super::who::{digest, identify};
-use super::wire::{Empty, Health, LoginToken, NodeState};
+use super::who::identify;
+use super::wire::{Empty, Health, LoginToken, MemberEvent, NodeState};
 use crate::effect::{Effect, Secret};
 use crate::input::{CallId, ProposalError, Token};
+use crate::lacking::Lacking;
 use crate::vault::Vault;
 use crate::watch::WatchLine;
 
@@ -73,7 +75,7 @@ struct Work {
 
 /// A call that waits for a slow hash.
 enum Slow {
-    Login { call: CallId, check: LoginCheck },
+    Login { call: CallId, check: LoginCheck, token: LoginToken },
     NoSuchUser { call: CallId, email: String },
     Hash { call: CallId, then: WithHash, outcome: Outcome },
 }
@@ -86,6 +88,7 @@ pub struct Api {
     works: BTreeMap<RequestId, Work>,
     slow: BTreeMap<Token, Slow>,
     feeds: Feeds,
+    members: MemberFeed,
     effects: VecDeque<Effect>,
     next_token: u64,
     drain_asked: bool,
@@ -109,6 +112,7 @@ impl Api {
             works: BTreeMap::new(),
             slow: BTreeMap::new(),
             feeds: Feeds::default(),
+            members: MemberFeed::default(),
             effects: VecDeque::new(),
             next_token: TOKEN_BIT,
             drain_asked: false,
@@ -143,7 +147,8 @@ impl Api {
                 self.slow(call, slow, |token| Effect::HashPassword { token, password, salt });
             }
             Ok(Answer::CheckPassword { password, phc, check }) => {
-                let slow = Slow::Login { call, check };
+                let token = self.login_token(view, &check);
+                let slow = Slow::Login { call, check, token };
                 self.slow(call, slow, |token| Effect::CheckPassword { token, password, phc });
             }
             // As slow as a wrong password, so that names cannot be told apart by the clock.
@@ -152,9 +157,12 @@ impl Api {
                 let slow = Slow::NoSuchUser { call, email };
                 self.slow(call, slow, |token| Effect::HashPassword { token, password, salt });
             }
-            Ok(Answer::Welcome(check)) => self.welcome(view.now, call, &check),
-            Ok(Answer::Logout(hash)) => {
-                self.logins.end(&hash);
+            Ok(Answer::Welcome(check)) => {
+                let token = self.login_token(view, &check);
+                self.welcome(call, &check, token);
+            }
+            Ok(Answer::Logout(hash, ends)) => {
+                self.logins.end(hash, ends, view.now.wall);
                 self.reply(call, Ok(Outcome::Empty(Empty {})));
             }
             Ok(Answer::Line(line)) => {
@@ -163,14 +171,19 @@ impl Api {
             }
             Ok(Answer::Drain) => {
                 self.drain_asked = true;
+                self.effects.push_back(Effect::HandOver);
                 self.reply(call, Ok(Outcome::Empty(Empty {})));
             }
+            Ok(Answer::Host(ask)) => self.effects.push_back(Effect::Cluster { call, ask }),
             Ok(Answer::Read { mut reader, wait }) => {
                 reader.call = call;
                 self.read(view, reader, wait);
             }
             Ok(Answer::Watch { watcher, wait }) => {
                 self.feeds.watch(view, call, watcher, wait, &mut self.effects);
+            }
+            Ok(Answer::WatchMembers { after, wait }) => {
+                self.members.watch(call, after, wait, &mut self.effects);
             }
         }
     }
@@ -185,12 +198,14 @@ impl Api {
         let state = view.node.state();
         match operation {
             Operation::GetHealth => {
-                let health = Health { ready: state == NodeState::Ready, state };
+                let health = Health { ready: state == NodeState::Ready, state, load: 0 };
                 return Ok(Answer::Now(Outcome::Health(health)));
             }
             Operation::GetMetrics => {
                 return Ok(Answer::Now(Outcome::Metrics(view.node.metrics())));
             }
+            // What holds up a start is to be seen during it.
+            Operation::GetCluster => {}
             _ if state == NodeState::Starting => {
                 return Err(ApiError::Unavailable(Unavailable::Starting));
             }
@@ -202,7 +217,7 @@ impl Api {
             }
             _ => {}
         }
-        let who = identify(credentials, view.state, &mut self.logins, view.now)?;
+        let who = identify(credentials, view.state, view.vault, &self.logins, view.now)?;
         let who = who.ok_or_else(|| {
             ApiError::Unauthenticated("log in first, or give a token: Authorization: Bearer".into())
         })?;
@@ -219,6 +234,7 @@ impl Api {
     /// Whoever made this call has gone.
     pub fn handle_call_dropped(&mut self, call: CallId) {
         self.feeds.forget(call);
+        self.members.forget(call);
     }
 
     /// A proposal came back from the log.
@@ -265,8 +281,8 @@ impl Api {
     /// * Returns whether it was asked by the API.
     pub fn handle_password_checked(&mut self, now: Now, token: Token, fits: bool) -> bool {
         match self.slow.remove(&token) {
-            Some(Slow::Login { call, check }) if fits => self.welcome(now, call, &check),
-            Some(Slow::Login { call, check }) => self.refuse_login(now, call, &check.email),
+            Some(Slow::Login { call, check, token }) if fits => self.welcome(call, &check, token),
+            Some(Slow::Login { call, check, .. }) => self.refuse_login(now, call, &check.email),
             Some(Slow::NoSuchUser { .. } | Slow::Hash { .. }) | None => return false,
         }
         true
@@ -299,6 +315,20 @@ impl Api {
         true
     }
 
+    /// Which rows of the event log are not on this disk.
+    pub(crate) fn handle_lacking(&mut self, view: &View<'_>, lacking: Lacking) {
+        for reader in self.feeds.set_lacking(lacking) {
+            self.read(view, reader, true);
+        }
+    }
+
+    /// The whole state was replaced.
+    pub fn handle_restored(&mut self, view: &View<'_>) {
+        for reader in self.feeds.take_waiting() {
+            self.read(view, reader, true);
+        }
+    }
+
     /// A row of the event log was decided: whoever waits for one gets it.
     pub fn handle_row(&mut self, row: &EventRow) {
         self.feeds.row(row, &mut self.effects);
@@ -307,6 +337,11 @@ impl Api {
     /// Something happened that people may want to see live.
     pub fn handle_watch(&mut self, view: &View<'_>, line: &WatchLine) {
         self.feeds.line(view, line.into(), &mut self.effects);
+    }
+
+    /// Something happened to a member.
+    pub(crate) fn handle_member_event(&mut self, event: MemberEvent) {
+        self.members.add(event, &mut self.effects);
     }
 
     fn read(&mut self, view: &View<'_>, reader: Reader, wait: bool) {
@@ -346,14 +381,17 @@ impl Api {
         self.effects.push_back(effect(token));
     }
 
-    fn welcome(&mut self, now: Now, call: CallId, check: &LoginCheck) {
-        let token = super::desk::text_of_secret("tl_", self.draw::<32>());
-        let ends = now.instant + LOGIN_LASTS;
+    /// The token that a caller gets if his password fits.
+    fn login_token(&mut self, view: &View<'_>, check: &LoginCheck) -> LoginToken {
+        let ends = view.now.wall.saturating_add(LOGIN_LASTS);
         let login = Login { user: check.user, generation: check.generation, ends };
-        self.logins.begin(digest(token.as_bytes()), login, now.instant);
+        let jwt = login.token(view.vault, self.draw());
+        LoginToken { jwt, expires_at: Some(ends) }
+    }
+
+    fn welcome(&mut self, call: CallId, check: &LoginCheck, token: LoginToken) {
         self.logins.succeeded(&check.email);
-        let expires_at = Some(now.wall.saturating_add(LOGIN_LASTS));
-        self.reply(call, Ok(Outcome::Login(LoginToken { jwt: token, expires_at })));
+        self.reply(call, Ok(Outcome::Login(token)));
     }
 
     fn refuse_login(&mut self, now: Now, call: CallId, email: &str) {

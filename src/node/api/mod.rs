@@ -11,6 +11,7 @@ mod error;
 mod feed;
 mod login;
 mod machine;
+mod member_feed;
 mod operation;
 mod ops_device;
 mod ops_network;
@@ -27,5 +28,5 @@ pub mod wire;
 
 pub use error::{ApiError, Unavailable};
 pub use machine::{Api, ApiSettings, TOKEN_BIT, View};
-pub use operation::{Credentials, EventFilter, Operation, Outcome, WatchFilter};
+pub use operation::{Credentials, EventFilter, MemberFilter, Operation, Outcome, WatchFilter};
 pub use view::{GatewayPath, NodeView};

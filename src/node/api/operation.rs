@@ -4,13 +4,13 @@ use crate::effect::Secret;
 
 use super::wire::{
     ActivationDetails, ApiKey, ApiKeyCreated, Application, ApplicationDetails, ApplicationListItem,
-    Created, Device, DeviceActivation, DeviceDetails, DeviceImport, DeviceKeys, DeviceKeysDetails,
-    DeviceListItem, DeviceProfile, DeviceProfileDetails, DeviceProfileListItem, Empty, EventPage,
-    Gateway, GatewayDetails, GatewayListItem, Health, List, ListQuery, LoginToken, Metric,
-    MqttUser, MqttUserCreated, NewPassword, NewUser, NextFCntDown, NodeInfo, Profile, QueueItem,
-    QueueItems, RandomDevAddr, Tenant, TenantDetails, TenantListItem, TenantUser,
-    TenantUserDetails, TenantUserListItem, UnknownGateway, User, UserCreated, UserDetails,
-    UserListItem, WatchPage,
+    ClusterInfo, Created, Device, DeviceActivation, DeviceDetails, DeviceImport, DeviceKeys,
+    DeviceKeysDetails, DeviceListItem, DeviceProfile, DeviceProfileDetails, DeviceProfileListItem,
+    Empty, EventPage, Gateway, GatewayDetails, GatewayListItem, Health, List, ListQuery,
+    LoginToken, MemberEventPage, MembershipAnswer, Metric, MqttUser, MqttUserCreated, NewPassword,
+    NewUser, NextFCntDown, NodeInfo, Profile, QueueItem, QueueItems, RandomDevAddr, Tenant,
+    TenantDetails, TenantListItem, TenantUser, TenantUserDetails, TenantUserListItem,
+    UnknownGateway, User, UserCreated, UserDetails, UserListItem, WatchPage,
 };
 
 /// Who calls.
@@ -51,6 +51,33 @@ pub struct WatchFilter {
     pub gateway_id: String,
     /// If there are none, wait until there is one.
     pub wait: bool,
+}
+
+/// Which events of members are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberFilter {
+    /// Only those above this number; `None`: only those yet to come.
+    pub after: Option<u64>,
+    /// If there are none, wait until there is one.
+    pub wait: bool,
+}
+
+impl Operation {
+    /// Whether it concerns this node alone: it is answered from what the node knows now, also when
+    /// the cluster can decide nothing.
+    pub const fn is_of_this_node(&self) -> bool {
+        matches!(
+            self,
+            Self::GetHealth
+                | Self::GetMetrics
+                | Self::GetNode
+                | Self::GetCluster
+                | Self::Watch(_)
+                | Self::WatchMembers(_)
+                | Self::NoteRefusals { .. }
+                | Self::Drain
+        )
+    }
 }
 
 /// What is asked. Wherever an identifier is a text, a name that is unique where the caller looks
@@ -222,6 +249,8 @@ pub enum Operation {
     ReadEvents(EventFilter),
     /// Lines of the live view.
     Watch(WatchFilter),
+    /// What has happened to members of the cluster.
+    WatchMembers(MemberFilter),
     /// Who the node is and how it does.
     GetNode,
     /// What a load balancer asks.
@@ -235,8 +264,27 @@ pub enum Operation {
         /// How many since this was last shown.
         count: u64,
     },
-    /// Serve no more gateways: their datagrams go unacknowledged, so that they turn elsewhere.
+    /// Serve no more gateways: their datagrams go unacknowledged, so that they turn elsewhere. The
+    /// leadership goes to another node.
     Drain,
+    /// The cluster as this node sees it.
+    GetCluster,
+    /// Become one cluster with another node.
+    JoinCluster {
+        /// `name@host`, `name@host:port` or `host:port`.
+        target: String,
+        /// This node's own devices may be set aside.
+        discard_local: bool,
+        /// The other node comes here; this one never moves.
+        attach: bool,
+    },
+    /// Leave the cluster: this node goes on alone and empty.
+    LeaveCluster,
+    /// Take another member out of the cluster, dead or alive.
+    RemoveMember {
+        /// Its name or raft id.
+        member: String,
+    },
 }
 
 /// What came of it. As JSON each is the body of the answer.
@@ -309,8 +357,14 @@ pub enum Outcome {
     Events(EventPage),
     /// [`Operation::Watch`]
     Watch(WatchPage),
+    /// [`Operation::WatchMembers`]
+    MemberEvents(MemberEventPage),
     /// [`Operation::GetNode`]
     Node(Box<NodeInfo>),
+    /// [`Operation::GetCluster`]
+    Cluster(Box<ClusterInfo>),
+    /// [`Operation::JoinCluster`], [`Operation::LeaveCluster`], [`Operation::RemoveMember`]
+    Membership(MembershipAnswer),
     /// [`Operation::GetHealth`]
     Health(Health),
     /// [`Operation::GetMetrics`]; has no JSON, the web layer writes the Prometheus text.

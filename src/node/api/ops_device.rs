@@ -111,6 +111,7 @@ impl Desk<'_> {
             status: None,
             last_seen_at: None,
             last_reply: None,
+            earlier_replies: None,
             last_home: None,
             created_at: WallTime::UNIX_EPOCH,
             updated_at: WallTime::UNIX_EPOCH,

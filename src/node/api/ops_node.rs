@@ -7,8 +7,9 @@ use lorawan::{DevEui, GatewayEui};
 use super::desk::{Answer, Desk, denied, parse_eui};
 use super::error::ApiError;
 use super::feed::{Reader, Sight, Watcher};
-use super::operation::{EventFilter, Outcome, WatchFilter};
+use super::operation::{EventFilter, MemberFilter, Outcome, WatchFilter};
 use super::wire::WatchLine;
+use crate::effect::ClusterAsk;
 
 /// Events on a page if nobody says how many.
 const EVENTS_DEFAULT: u32 = 100;
@@ -62,6 +63,13 @@ impl Desk<'_> {
         Ok(Answer::Watch { watcher, wait: filter.wait })
     }
 
+    pub(super) fn watch_members(&self, filter: &MemberFilter) -> Result<Answer, ApiError> {
+        if !self.who.is_admin {
+            return Err(denied("a global administrator"));
+        }
+        Ok(Answer::WatchMembers { after: filter.after, wait: filter.wait })
+    }
+
     pub(super) fn get_node(&self) -> Result<Answer, ApiError> {
         let state = self.view.state;
         let mut info = self.view.node.info();
@@ -96,6 +104,19 @@ impl Desk<'_> {
             },
             ..WatchLine::default()
         }))
+    }
+
+    /// Addresses of nodes are for whoever keeps them running.
+    pub(super) fn get_cluster(&self) -> Result<Answer, ApiError> {
+        if self.who.is_admin {
+            return Ok(Answer::Host(ClusterAsk::Describe));
+        }
+        Err(ApiError::PermissionDenied("this needs a global administrator".into()))
+    }
+
+    pub(super) fn change_cluster(&self, ask: ClusterAsk) -> Result<Answer, ApiError> {
+        self.need_admin()?;
+        Ok(Answer::Host(ask))
     }
 
     pub(super) fn drain(&self) -> Result<Answer, ApiError> {

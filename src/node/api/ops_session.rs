@@ -53,7 +53,8 @@ pub(super) fn login(
 /// Logins and API keys.
 impl Desk<'_> {
     pub(super) fn logout(&self) -> Result<Answer, ApiError> {
-        Ok(self.who.login.map_or(Answer::Now(Outcome::Empty(Empty {})), Answer::Logout))
+        let nothing = Answer::Now(Outcome::Empty(Empty {}));
+        Ok(self.who.login.map_or(nothing, |(hash, ends)| Answer::Logout(hash, ends)))
     }
 
     /// Whether the caller may make, see or delete API keys of this kind.

@@ -106,6 +106,7 @@ impl World {
                 node: NodeId(1),
                 admin,
                 tenant,
+                founders: Vec::new(),
             },
         });
         world
@@ -168,6 +169,7 @@ impl World {
                         assert!(api.handle_events_read(view, token, &rows));
                     });
                 }
+                Effect::HandOver => {}
                 other => panic!("not the API's: {other:?}"),
             }
         }

@@ -1,14 +1,15 @@
 //! Who calls, and what that allows: global administrator, tenant administrator, device
 //! administrator, gateway administrator, reader. A read-only API key reads what its role reads.
 
-use clock::Now;
+use clock::{Now, WallTime};
 use sha2::{Digest as _, Sha256};
 use store::model::PasswordHash;
 use store::{Id, State};
 
 use super::error::ApiError;
-use super::login::Logins;
+use super::login::{Login, Logins};
 use super::operation::Credentials;
+use crate::vault::Vault;
 
 /// What an API key begins with: `tk_<id>_<secret>`.
 pub(super) const API_KEY_PREFIX: &str = "tk_";
@@ -24,8 +25,8 @@ pub(super) struct Principal {
     pub(super) user: Option<Id>,
     /// The tenant whose administrator an API key is.
     pub(super) key_tenant: Option<Id>,
-    /// Hash of the login token used.
-    pub(super) login: Option<[u8; 32]>,
+    /// Hash and end of the login token used.
+    pub(super) login: Option<([u8; 32], WallTime)>,
 }
 
 /// What a caller may do in one tenant.
@@ -89,7 +90,8 @@ pub(super) fn is_drawn_secret(verifier: &PasswordHash, secret: &[u8]) -> bool {
 pub(super) fn identify(
     credentials: &Credentials,
     state: &State,
-    logins: &mut Logins,
+    vault: &Vault,
+    logins: &Logins,
     now: Now,
 ) -> Result<Option<Principal>, ApiError> {
     let token = match credentials {
@@ -112,19 +114,17 @@ pub(super) fn identify(
         }));
     }
     let hash = digest(token.as_bytes());
-    let login = logins.get(&hash, now.instant).ok_or_else(unknown)?;
-    match state.user(login.user) {
-        Some(user) if user.is_active && user.generation == login.generation => {
-            Ok(Some(Principal {
-                is_admin: user.is_admin,
-                user: Some(user.id),
-                login: Some(hash),
-                ..Principal::default()
-            }))
-        }
-        _ => {
-            logins.end(&hash);
-            Err(unknown())
-        }
+    let login = Login::of_token(vault, token).ok_or_else(unknown)?;
+    if !logins.is_in_force(&hash, &login, now.wall) {
+        return Err(unknown());
     }
+    let user = state.user(login.user);
+    let user = user.filter(|user| user.is_active && user.generation == login.generation);
+    let user = user.ok_or_else(unknown)?;
+    Ok(Some(Principal {
+        is_admin: user.is_admin,
+        user: Some(user.id),
+        login: Some((hash, login.ends)),
+        ..Principal::default()
+    }))
 }

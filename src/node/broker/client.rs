@@ -64,6 +64,8 @@ pub(crate) struct Client {
     pub(crate) will: Option<Will>,
     /// The next place of the replicated queue to load.
     pub(crate) next_place: u64,
+    /// The first event that happened after it came.
+    pub(crate) events_from: u64,
     /// Rows of the event log are on their way for it.
     pub(crate) loading: bool,
     /// Places the client has taken that the log does not know of.
@@ -92,6 +94,7 @@ impl Client {
             subscriptions: BTreeMap::new(),
             will: None,
             next_place: 0,
+            events_from: 0,
             loading: false,
             taken: Vec::new(),
             tell_at: None,

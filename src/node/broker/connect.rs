@@ -213,6 +213,7 @@ impl Broker {
         };
         if client.connection.accept(view.now.instant, accept).is_ok() {
             client.phase = Phase::Open;
+            client.events_from = view.state.next_event();
             let window = client.connection.receive_maximum();
             client.session.connected(window);
         }
@@ -260,6 +261,7 @@ impl Broker {
             self.deadlines.remove(&(at, stream));
         }
         self.effects.push_back(Effect::Close { stream });
+        self.withdraw(stream);
         for subscribed in client.subscriptions.values() {
             self.routes.remove(&subscribed.filter, stream);
         }

@@ -8,7 +8,7 @@ use store::{Change, Command, EventRow, Pointer, State};
 
 use super::client::{Client, Phase, Subscribed};
 use super::message::{Held, Message};
-use super::{Broker, BrokerView, Note, RECENT_MAX, TELL_AFTER, TELL_MAX, Waiting};
+use super::{Broker, BrokerView, Note, RECENT_MAX, ROWS_PER_READ, TELL_AFTER, TELL_MAX, Waiting};
 use crate::effect::Effect;
 use crate::input::{StreamId, Token};
 
@@ -16,8 +16,6 @@ use crate::input::{StreamId, Token};
 const LOADED_MAX: usize = 64;
 /// Bytes of payload that may wait for one client outside the log.
 const WAITING_BYTES_MAX: usize = 8 << 20;
-/// Rows of the event log read at a time.
-const ROWS_PER_READ: usize = 64;
 
 /// What a route knows of its subscription.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +44,9 @@ impl Broker {
     pub(super) fn publish(&mut self, view: BrokerView<'_>, message: Message) {
         let queue = wants_queue(view.state, &message);
         let message = Arc::new(message);
-        self.deliver(view, &message);
+        self.deliver(view, &message, None);
         if queue || message.retain {
-            let command = Command::PublishMessage(message.to_stored(queue));
+            let command = Command::PublishMessage(message.to_stored(queue, None));
             self.propose(Waiting::Nobody, command);
         }
     }
@@ -56,23 +54,26 @@ impl Broker {
     /// Delivers what only this node's clients are told, outside the event log.
     pub fn handle_notice(&mut self, view: BrokerView<'_>, topic: &str, json: Vec<u8>) {
         if let Some(message) = Message::from_server(topic, json) {
-            self.deliver(view, &Arc::new(message));
+            self.deliver(view, &Arc::new(message), None);
         }
     }
 
     /// Rows that the log has decided: to those connected now, and ready for those who read a queue.
     pub fn handle_rows(&mut self, view: BrokerView<'_>, rows: &[EventRow]) {
         for row in rows {
-            if !self.routes.is_empty()
+            // While older ones are still to come, newer ones are left to the log.
+            if self.backlog.is_none()
+                && !self.routes.is_empty()
                 && let Some(message) = Message::from_row(row)
             {
-                self.deliver(view, &Arc::new(message));
+                self.deliver(view, &Arc::new(message), Some(row.sequence));
             }
             if self.recent.len() >= RECENT_MAX {
                 self.recent.pop_first();
             }
             self.recent.insert(row.sequence, Arc::new(row.clone()));
         }
+        self.catch_up(view);
     }
 
     /// What else the log has decided that concerns clients.
@@ -107,13 +108,23 @@ impl Broker {
             | Change::DeviceProfile(_)
             | Change::User(_)
             | Change::ApiKey(_)
-            | Change::Retained(_) => {}
+            | Change::Retained(_)
+            | Change::Member(_) => {}
         }
     }
 
-    pub(super) fn deliver(&mut self, view: BrokerView<'_>, message: &Arc<Message>) {
+    /// * `event`: its place in the event log, if it is a row of it.
+    pub(super) fn deliver(
+        &mut self,
+        view: BrokerView<'_>,
+        message: &Arc<Message>,
+        event: Option<u64>,
+    ) {
         for found in self.matches(message) {
             let Some(client) = self.clients.get_mut(&found.stream) else { continue };
+            if event.is_some_and(|sequence| sequence < client.events_from) {
+                continue;
+            }
             let Some(identity) = &client.identity else { continue };
             // Of QoS 1 and 2 a session that the log keeps hears through its queue.
             let through_queue = client.fence.is_some() && found.qos > Qos::AtMostOnce;
@@ -222,11 +233,17 @@ impl Broker {
                 }
                 Pointer::Event(sequence) => match self.recent.get(&sequence) {
                     Some(row) => Message::from_row(row),
+                    None if self.lost_rows.remove(&sequence) => None,
+                    None if self.lacking.gap_end(sequence).is_some() => {
+                        client.loading = true;
+                        self.starved.insert(stream);
+                        break;
+                    }
                     None => {
                         client.loading = true;
                         self.next_token += 1;
                         let token = Token(self.next_token);
-                        self.loads.insert(token, stream);
+                        self.loads.insert(token, (stream, sequence));
                         let limit = ROWS_PER_READ;
                         let read = Effect::ReadEvents { token, from: sequence, limit };
                         self.effects.push_back(read);
@@ -261,7 +278,14 @@ impl Broker {
         token: Token,
         rows: &[EventRow],
     ) -> bool {
-        let Some(stream) = self.loads.remove(&token) else { return false };
+        if self.backlog_read(view, token, rows) {
+            return true;
+        }
+        let Some((stream, wanted)) = self.loads.remove(&token) else { return false };
+        if rows.first().is_none_or(|row| row.sequence != wanted) {
+            self.row_missing(view, stream, wanted, rows);
+            return true;
+        }
         for row in rows {
             self.recent.insert(row.sequence, Arc::new(row.clone()));
         }
@@ -319,7 +343,7 @@ impl Broker {
 
 /// Whether as much waits for a client as may. What comes then is dropped, not the oldest: that may
 /// be a message that the log keeps for it.
-fn is_full(session: &Session<Held>, limit: usize) -> bool {
+pub(super) fn is_full(session: &Session<Held>, limit: usize) -> bool {
     let queue = &session.state().queue;
     let bytes: usize = queue.iter().map(|queued| queued.message.message.payload.len()).sum();
     queue.len() >= limit || bytes >= WAITING_BYTES_MAX

@@ -91,7 +91,8 @@ impl Message {
     /// The form for the log.
     ///
     /// * `queue`: it shall enter the queues of persistent sessions.
-    pub(crate) fn to_stored(&self, queue: bool) -> MqttMessage {
+    /// * `fence`: of the connection on which it came, if its loss is the publisher's to mend.
+    pub(crate) fn to_stored(&self, queue: bool, fence: Option<u64>) -> MqttMessage {
         let properties = &self.properties;
         MqttMessage {
             topic: self.topic.as_str().to_owned(),
@@ -106,6 +107,7 @@ impl Message {
             user_properties: properties.user.clone(),
             is_utf8: properties.payload_is_utf8 == Some(true),
             publisher: self.publisher.clone(),
+            fence,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Limit: the packet ids of a persistent session are this process's; after a crash an
 //! unacknowledged QoS 2 message is sent under a new id, so it may arrive twice.
 
+mod backlog;
 mod client;
 mod connect;
 mod deliver;
@@ -28,12 +29,13 @@ use mqtt::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use store::{Command, EventRow, NodeId, Proposal, Reply, RequestId, State};
+use store::{Command, EventRow, NodeId, Proposal, Refusal, Reply, RequestId, State};
 
 use self::client::{Client, HANDED_OVER_MAX};
 use self::message::{Held, Message};
 use crate::effect::Effect;
 use crate::input::{ProposalError, StreamId, Token};
+use crate::lacking::Lacking;
 use crate::metrics::Metrics;
 
 /// Tokens of the broker have this bit set and none above, so that they meet no other part's.
@@ -46,6 +48,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 const TELL_MAX: usize = 256;
 /// Events kept ready for sessions that read their queue.
 const RECENT_MAX: usize = 2_048;
+/// Rows of the event log read at a time.
+const ROWS_PER_READ: usize = 64;
 /// Passwords at work at a time.
 const PASSWORDS_MAX: usize = 16;
 /// Accounts whose last good password is remembered as a digest, so that a reconnect is cheap.
@@ -160,7 +164,18 @@ pub struct Broker {
     parked: BTreeMap<String, SessionState<Held>>,
     wills: BTreeMap<String, (Instant, Message)>,
     recent: BTreeMap<u64, Arc<EventRow>>,
-    loads: BTreeMap<Token, StreamId>,
+    loads: BTreeMap<Token, (StreamId, u64)>,
+    /// Rows that are not on this disk yet.
+    lacking: Lacking,
+    /// Events that those connected have missed, while newer ones wait.
+    backlog: Option<backlog::Backlog>,
+    /// Sessions whose queue has come to a row that is not there.
+    starved: BTreeSet<StreamId>,
+    starved_again_at: Option<Instant>,
+    /// Such rows that never come.
+    lost_rows: BTreeSet<u64>,
+    /// Events dropped because their rows could not be had.
+    events_missed: u64,
     next_token: u64,
     serving: bool,
     quorum: bool,
@@ -209,6 +224,12 @@ impl Broker {
             wills: BTreeMap::new(),
             recent: BTreeMap::new(),
             loads: BTreeMap::new(),
+            lacking: Lacking::default(),
+            backlog: None,
+            starved: BTreeSet::new(),
+            starved_again_at: None,
+            lost_rows: BTreeSet::new(),
+            events_missed: 0,
             next_token: TOKEN_BIT,
             serving: false,
             quorum: false,
@@ -285,7 +306,8 @@ impl Broker {
         let client = self.deadlines.first().map(|(at, _)| (*at, "mqtt client"));
         let will = self.wills.values().map(|(at, _)| (*at, "mqtt will")).min();
         let again = self.again_at.map(|at| (at, "mqtt retry"));
-        [client, will, again].into_iter().flatten().min()
+        let missed = self.backlog_deadline().map(|at| (at, "mqtt missed events"));
+        [client, will, again, missed].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -302,6 +324,10 @@ impl Broker {
                 self.settle(view, stream);
             }
         }
+        if self.starved_again_at.is_some_and(|at| at <= view.now.instant) {
+            self.feed_starved(view);
+        }
+        self.catch_up(view);
         let due = |(at, _): &(Instant, Message)| *at <= view.now.instant;
         let names: Vec<_> =
             self.wills.iter().filter(|(_, will)| due(will)).map(|(name, _)| name.clone()).collect();
@@ -333,6 +359,9 @@ impl Broker {
         let Some((waiting, _)) = self.waiting.remove(&request) else { return false };
         match waiting {
             Waiting::Open(stream) => self.opened_by_log(view, stream, reply),
+            Waiting::Publish { stream, .. } if *reply == Reply::Refused(Refusal::Fenced) => {
+                self.end(view, stream, ReasonCode::SessionTakenOver);
+            }
             Waiting::Publish { stream, packet_id, qos } => {
                 let reason = publish::reason_of(reply);
                 if reason.is_error() {
@@ -358,6 +387,12 @@ impl Broker {
         let Some((waiting, command)) = self.waiting.remove(&request) else { return false };
         match waiting {
             Waiting::Open(stream) => self.refuse(view, stream, ReasonCode::ServerUnavailable),
+            // Another node may have a quorum: the client says it again there.
+            Waiting::Publish { stream, qos: Qos::AtLeastOnce, .. }
+                if why == ProposalError::NoQuorum || !self.quorum =>
+            {
+                self.end(view, stream, ReasonCode::ServerUnavailable);
+            }
             Waiting::Publish { stream, packet_id, qos } => match why {
                 // It may yet be applied, or is worth another try: the name stays, the client waits.
                 ProposalError::Unknown | ProposalError::NoQuorum => {
@@ -380,6 +415,20 @@ impl Broker {
             Waiting::Nobody => {}
         }
         true
+    }
+
+    /// Takes back what a client that has gone said at QoS 1 and nobody has decided: it will say
+    /// that again, and after that this must not come any more.
+    fn withdraw(&mut self, gone: StreamId) {
+        let of_gone = |waiting: &Waiting| {
+            matches!(waiting, Waiting::Publish { stream, qos: Qos::AtLeastOnce, .. }
+                if *stream == gone)
+        };
+        let withdrawn = self.waiting.extract_if(.., |_, (waiting, _)| of_gone(waiting));
+        for (request, _) in withdrawn {
+            self.again.retain(|waits| *waits != request);
+            self.effects.push_back(Effect::Withdraw(request));
+        }
     }
 
     fn tell_again(

@@ -27,6 +27,7 @@ impl Broker {
     ) {
         let Some(client) = self.clients.get_mut(&stream) else { return };
         let Some(identity) = client.identity.clone() else { return };
+        let fence = client.fence;
         let (qos, packet_id) = (publish.delivery.qos(), publish.delivery.packet_id());
         match client.session.handle_publish(publish.delivery) {
             Ok(Incoming::New) => {}
@@ -55,9 +56,11 @@ impl Broker {
         let message = Message::from_publish(view.now.wall, publish, &identity.name);
         let queue = wants_queue(view.state, &message);
         let message = Arc::new(message);
-        self.deliver(view, &message);
+        self.deliver(view, &message, None);
         let kept = queue || message.retain;
-        let stored = kept.then(|| Command::PublishMessage(message.to_stored(queue)));
+        // Of QoS 2 this node alone knows that it has come: its publisher will not say it elsewhere.
+        let fence = fence.filter(|_| qos == mqtt::Qos::AtLeastOnce);
+        let stored = kept.then(|| Command::PublishMessage(message.to_stored(queue, fence)));
         // A downlink that a session is to be told of as well takes two commands; its own decides.
         match (downlink, stored) {
             (Some(downlink), Some(stored)) => {
@@ -163,7 +166,8 @@ pub(super) const fn reason_of(reply: &Reply) -> ReasonCode {
         | Reply::Join(_)
         | Reply::Plan(_)
         | Reply::Done
-        | Reply::ClientSession { .. } => ReasonCode::Success,
+        | Reply::ClientSession { .. }
+        | Reply::Admitted(_) => ReasonCode::Success,
     }
 }
 

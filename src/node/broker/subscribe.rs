@@ -130,7 +130,11 @@ impl Broker {
                 self.send_retained(view, stream, &retained);
             }
             Reply::Refused(_) => self.end(view, stream, ReasonCode::QuotaExceeded),
-            Reply::Uplink(_) | Reply::Join(_) | Reply::Plan(_) | Reply::ClientSession { .. } => {}
+            Reply::Uplink(_)
+            | Reply::Join(_)
+            | Reply::Plan(_)
+            | Reply::Admitted(_)
+            | Reply::ClientSession { .. } => {}
         }
         self.settle(view, stream);
     }

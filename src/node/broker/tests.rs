@@ -8,6 +8,9 @@ use store::model::{MqttAccount, MqttScope, PasswordHash, Tenant, User};
 use store::{Entry, Id, Put};
 
 use super::*;
+
+mod missed;
+
 use sha2::{Digest as _, Sha256};
 
 const ACCOUNT: &str = "plant";
@@ -23,6 +26,8 @@ struct Bench {
     peers: BTreeMap<StreamId, Peer>,
     /// What the log has not decided.
     proposed: Vec<Proposal>,
+    /// Rows on the disk.
+    rows: Vec<EventRow>,
 }
 
 impl Bench {
@@ -42,6 +47,7 @@ impl Bench {
             millis: 1_000,
             peers: BTreeMap::new(),
             proposed: Vec::new(),
+            rows: Vec::new(),
         };
         let password = PasswordHash::Sha256(Sha256::digest(PASSWORD.as_bytes()).into());
         let admin = User {
@@ -64,7 +70,9 @@ impl Bench {
             created_at: WallTime::UNIX_EPOCH,
         };
         let (cluster_id, cluster_name) = (Id([9; 16]), "test".to_owned());
-        let found = Command::Found { cluster_id, cluster_name, node: NODE, admin, tenant };
+        let founders = Vec::new();
+        let found =
+            Command::Found { cluster_id, cluster_name, node: NODE, admin, tenant, founders };
         let put = Command::PutMqttAccount(Put { must_exist: Some(false), value: account });
         for (number, command) in (0..).zip([found, put]) {
             bench.apply(vec![Proposal { request: RequestId([number; 16]), command }]);
@@ -215,11 +223,20 @@ impl Bench {
                         self.peers.get_mut(&stream).unwrap().handle_end();
                     }
                     Effect::Propose(proposal) => self.proposed.push(proposal),
-                    Effect::PauseReading { .. } => {}
+                    Effect::PauseReading { .. } | Effect::Withdraw(_) => {}
+                    Effect::ReadEvents { token, from, limit } => {
+                        let rows = self.rows.iter().filter(|row| row.sequence >= from);
+                        let rows: Vec<_> = rows.take(limit).cloned().collect();
+                        self.broker.handle_events_read(view, token, &rows);
+                    }
                     other @ (Effect::SendDatagram { .. }
                     | Effect::Reply { .. }
                     | Effect::PersistCursor { .. }
-                    | Effect::ReadEvents { .. }
+                    | Effect::Tell { .. }
+                    | Effect::MembersChanged
+                    | Effect::Cluster { .. }
+                    | Effect::HandOver
+                    | Effect::Fatal(_)
                     | Effect::CheckPassword { .. }
                     | Effect::HashPassword { .. }) => panic!("{other:?}"),
                 }

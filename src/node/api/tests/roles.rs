@@ -10,7 +10,7 @@ fn device_admin() -> wire::UserTenant {
 fn nobody_in_particular_may_ask_for_health_and_nothing_else() {
     let mut world = World::new();
     let health = json(world.call(&Credentials::Anonymous, Operation::GetHealth));
-    assert_eq!(health, serde_json::json!({"ready": true, "state": "ready"}));
+    assert_eq!(health, serde_json::json!({"ready": true, "state": "ready", "load": 0}));
     for operation in [
         Operation::ListTenants(all()),
         Operation::GetNode,

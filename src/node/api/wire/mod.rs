@@ -5,10 +5,12 @@
 
 mod account;
 mod application;
+mod cluster;
 mod device;
 mod event;
 mod gateway;
 mod import;
+mod member;
 mod node;
 mod profile;
 mod tenant;
@@ -18,6 +20,7 @@ pub use account::{
     ProfileTenant, User, UserCreated, UserDetails, UserListItem, UserTenant,
 };
 pub use application::{Application, ApplicationDetails, ApplicationListItem};
+pub use cluster::{ClusterInfo, MemberInfo, MembershipAnswer};
 pub use device::{
     ActivationDetails, Device, DeviceActivation, DeviceDetails, DeviceKeys, DeviceKeysDetails,
     DeviceListItem, DeviceStatus, NextFCntDown, QueueItem, QueueItems, RandomDevAddr,
@@ -27,6 +30,7 @@ pub use gateway::{
     Gateway, GatewayDetails, GatewayListItem, GatewayState, Location, UnknownGateway,
 };
 pub use import::{DeviceImport, ImportedItem, ImportedSession};
+pub use member::{MemberEvent, MemberEventPage, MemberNews};
 pub use node::{Health, Listen, Metric, MetricKind, NodeInfo, NodeState};
 pub use profile::{DeviceProfile, DeviceProfileDetails, DeviceProfileListItem};
 pub use tenant::{

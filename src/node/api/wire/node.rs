@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
+    /// It is no member of a cluster yet: it waits for others.
+    Forming,
     /// Not everything of its log is applied yet.
     #[default]
     Starting,
@@ -31,6 +33,8 @@ pub struct Health {
     pub ready: bool,
     /// How it is.
     pub state: NodeState,
+    /// Its load: the share of the last seconds, in percent, in which its loop was at work.
+    pub load: u32,
 }
 
 /// Where the node listens.
