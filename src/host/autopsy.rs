@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use store::{SnapshotBuilder, State};
 
-use crate::raft::codec::{decode_entry, decode_snapshot};
+use crate::raft::codec::{decode_entry, decode_snapshot, decode_vote};
 use crate::raft::types::Payload;
 use crate::storage::{Database, Meta, StorageError};
 
@@ -29,6 +29,42 @@ pub fn command_of(index: u64, record: &Bytes) -> Result<Option<Bytes>, StorageEr
         openraft::EntryPayload::Normal(Payload(command)) => Some(command),
         openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => None,
     })
+}
+
+/// The term of the leader who wrote a record of the log.
+///
+/// * Errors: as [`command_of`].
+pub fn term_of(index: u64, record: &Bytes) -> Result<u64, StorageError> {
+    let entry = decode_entry(index, record).map_err(|error| error.at("log", index))?;
+    Ok(entry.log_id.committed_leader_id().term)
+}
+
+/// A vote as it lies on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// In which term.
+    pub term: u64,
+    /// For whom, by raft id.
+    pub leader: u64,
+    /// A quorum has elected that one.
+    pub elected: bool,
+}
+
+/// The vote in the record of that name.
+///
+/// * Errors: as [`command_of`].
+pub fn vote_of(record: &[u8]) -> Result<Vote, StorageError> {
+    let vote = decode_vote(record).map_err(|error| error.at("meta", "vote"))?;
+    let (term, leader) = (vote.leader_id.term, vote.leader_id.voted_for);
+    Ok(Vote { term, leader, elected: vote.committed })
+}
+
+/// Index of the last entry that the snapshot of a record includes.
+///
+/// * Errors: as [`command_of`].
+pub fn reach_of(record: &[u8]) -> Result<Option<u64>, StorageError> {
+    let record = decode_snapshot(record).map_err(|error| error.at("meta", "snapshot"))?;
+    Ok(record.meta.last_log_id.map(|last| last.index()))
 }
 
 /// The state in the current snapshot; the state before the first entry if there is none.

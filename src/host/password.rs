@@ -19,6 +19,15 @@ pub fn fits(password: &Secret, phc: &str) -> bool {
     Argon2::default().verify_password(password.expose().as_bytes(), phc).is_ok()
 }
 
+/// 32 bytes of a secret that people may have chosen, as slow to try as a password.
+pub fn derive(secret: &[u8], salt: &[u8; 16]) -> [u8; 32] {
+    let mut key = [0; 32];
+    Argon2::default()
+        .hash_password_into(secret, salt, &mut key)
+        .expect("salt and output have lengths that the library takes");
+    key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,18 +12,23 @@ pub(crate) mod codec;
 mod consensus;
 mod log;
 pub mod machine;
-mod network;
+pub(crate) mod network;
+mod serve;
 mod settings;
 mod snapshot;
 mod state_machine;
+mod transfer;
 pub(crate) mod types;
+pub(crate) mod wire;
 
 pub use consensus::{Consensus, ConsensusError, Health, Pending, ProposeError, Standing};
 pub use log::{LogReader, LogStore};
 pub use machine::{Chunks, Content, Entry, Machine, MachineError, Outcome};
+pub(crate) use serve::Composition;
 pub use settings::Settings;
 pub use snapshot::StoredSnapshot;
 pub use state_machine::{SnapshotBuilder, StateMachine};
+pub use transfer::Transfer;
 pub use types::{Payload, TypeConfig};
 
 #[cfg(test)]

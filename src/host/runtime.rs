@@ -5,7 +5,7 @@
 
 pub use openraft_rt::{
     AsyncRuntime, Instant, Mpsc, MpscReceiver, MpscSender, Mutex, Oneshot, OneshotSender, Select2,
-    Select4, TryRecvError, Watch, WatchReceiver, WatchSender,
+    Select3, Select4, TryRecvError, Watch, WatchReceiver, WatchSender,
 };
 
 /// Sending end of a bounded queue of runtime `R`.

@@ -20,7 +20,7 @@ use crate::runtime::{
     watched,
 };
 use crate::service::Event;
-use crate::world::World;
+use crate::world::{ReaderOf, StreamOf, World, WriterOf};
 
 /// Bytes read from a connection before the loop sees them.
 const READ_MAX: usize = 16 * 1024;
@@ -187,10 +187,6 @@ impl Waiting {
         }
     }
 }
-
-type StreamOf<W> = <<W as World>::Listener as Listener>::Stream;
-type ReaderOf<W> = <StreamOf<W> as Stream>::Reader;
-type WriterOf<W> = <StreamOf<W> as Stream>::Writer;
 
 /// The way from the loop to one connection.
 pub(crate) struct Way<R: AsyncRuntime> {

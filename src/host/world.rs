@@ -10,9 +10,31 @@ use std::net::SocketAddr;
 
 use clock::{Instant, Now};
 use openraft_rt::AsyncRuntime;
+use store::{Reply, RequestId, State};
+
+use zeroize::Zeroizing;
 
 use crate::disk::Disk;
-use crate::net::{Datagrams, Listener};
+use crate::net::{Datagrams, Listener, Stream};
+use crate::raft::Entry;
+
+/// A connection in the world `W`.
+pub type StreamOf<W> = <<W as World>::Listener as Listener>::Stream;
+/// Its direction towards us.
+pub(crate) type ReaderOf<W> = <StreamOf<W> as Stream>::Reader;
+/// Its direction towards the peer.
+pub(crate) type WriterOf<W> = <StreamOf<W> as Stream>::Writer;
+
+/// What a node keeps beside its storage, readable by itself alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kept {
+    /// The secret half of its identity key: 32 bytes.
+    NodeKey,
+    /// The key that seals keys at rest, the same on all members: 32 bytes.
+    DataKey,
+    /// What it is about to do about its membership, across a restart.
+    Intent,
+}
 
 /// The outside of one node: runtime, network, disk, clocks, randomness.
 ///
@@ -55,4 +77,40 @@ pub trait World: Clone + Send + Sync + 'static {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// Finds the addresses behind `host:port`.
+    ///
+    /// Errors: as the system reports them; no address is an error.
+    fn resolve(&self, address: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+
+    /// Connects to a TCP listener.
+    ///
+    /// Errors: as the system reports them.
+    fn connect(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<StreamOf<Self>>> + Send;
+
+    /// Reads what was kept; `None` if nothing was.
+    ///
+    /// Blocks for the time of a small file. Errors: also for a file that others may read.
+    fn kept(&self, what: Kept) -> io::Result<Option<Zeroizing<Vec<u8>>>>;
+
+    /// The node has applied an entry: for a world that looks on. Must not call the node.
+    ///
+    /// * `replies`: the answers to what the entry asks.
+    /// * `state`: what is decided since.
+    fn applied(&self, entry: &Entry, replies: &[(RequestId, Reply)], state: &State) {
+        let _ = (entry, replies, state);
+    }
+
+    /// The node has taken a snapshot in the place of what it had applied: likewise.
+    fn restored(&self, state: &State) {
+        let _ = state;
+    }
+
+    /// Keeps something durably, in the place of what was kept before; `None` forgets it.
+    ///
+    /// Blocks for the time of a small file and its fsync.
+    fn keep(&self, what: Kept, bytes: Option<&[u8]>) -> io::Result<()>;
 }

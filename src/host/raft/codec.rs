@@ -58,8 +58,9 @@ enum BodyForm<'a> {
     Members(#[n(0)] MembersForm),
 }
 
-#[derive(Encode, Decode, Clone)]
-struct MembersForm {
+/// The members as of some entry, likewise.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct MembersForm {
     /// Voters; two sets while a change is under way.
     #[n(0)]
     voters: Vec<BTreeSet<u64>>,
@@ -68,8 +69,9 @@ struct MembersForm {
     all: BTreeSet<u64>,
 }
 
-#[derive(Encode, Decode)]
-struct VoteForm {
+/// A vote, on disk and on the way to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Ballot {
     #[n(0)]
     term: u64,
     #[n(1)]
@@ -78,12 +80,13 @@ struct VoteForm {
     committed: bool,
 }
 
-#[derive(Encode, Decode, Clone, Copy)]
-struct LogIdForm {
+/// A log id, likewise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Position {
     #[n(0)]
-    term: u64,
+    pub(crate) term: u64,
     #[n(1)]
-    index: u64,
+    pub(crate) index: u64,
 }
 
 #[derive(Encode, Decode)]
@@ -95,9 +98,9 @@ struct SnapshotForm {
     #[n(2)]
     bytes: u64,
     #[n(3)]
-    last: Option<LogIdForm>,
+    last: Option<Position>,
     #[n(4)]
-    members_at: Option<LogIdForm>,
+    members_at: Option<Position>,
     #[n(5)]
     members: MembersForm,
 }
@@ -117,7 +120,7 @@ pub(crate) fn encode_entry(entry: &RaftEntry) -> Bytes {
     let body = match &entry.payload {
         EntryPayload::Blank => BodyForm::Blank,
         EntryPayload::Normal(Payload(bytes)) => BodyForm::Command(bytes[..].into()),
-        EntryPayload::Membership(members) => BodyForm::Members(members_form(members)),
+        EntryPayload::Membership(members) => BodyForm::Members(MembersForm::of(members)),
     };
     encode(&EntryForm { term: entry.log_id.committed_leader_id().term, body })
 }
@@ -131,30 +134,27 @@ pub(crate) fn decode_entry(index: u64, record: &Bytes) -> Result<RaftEntry, Code
         BodyForm::Command(bytes) => EntryPayload::Normal(Payload(record.slice_ref(bytes))),
         BodyForm::Members(members) => EntryPayload::Membership(members.build()?),
     };
-    Ok(RaftEntry { log_id: LogIdForm { term: form.term, index }.build(), payload })
+    Ok(RaftEntry { log_id: Position { term: form.term, index }.build(), payload })
 }
 
 /// Encodes a vote.
 pub(crate) fn encode_vote(vote: &VoteGiven) -> Bytes {
-    let LeaderId { term, voted_for } = vote.leader_id;
-    encode(&VoteForm { term, node: voted_for, committed: vote.committed })
+    encode(&Ballot::of(vote))
 }
 
 /// Decodes a vote.
 pub(crate) fn decode_vote(record: &[u8]) -> Result<VoteGiven, CodecError> {
-    let form: VoteForm = decode("vote", record)?;
-    let leader_id = LeaderId { term: form.term, voted_for: form.node };
-    Ok(VoteGiven { leader_id, committed: form.committed })
+    decode::<Ballot>("vote", record).map(Ballot::build)
 }
 
 /// Encodes a log id.
 pub(crate) fn encode_log_id(log_id: &LogId) -> Bytes {
-    encode(&log_id_form(log_id))
+    encode(&Position::of(log_id))
 }
 
 /// Decodes a log id.
 pub(crate) fn decode_log_id(record: &[u8]) -> Result<LogId, CodecError> {
-    decode::<LogIdForm>("log id", record).map(LogIdForm::build)
+    decode::<Position>("log id", record).map(Position::build)
 }
 
 /// Encodes the description of a snapshot.
@@ -164,46 +164,58 @@ pub(crate) fn encode_snapshot(snapshot: &SnapshotRecord) -> Bytes {
         generation: snapshot.generation,
         chunks: snapshot.chunks,
         bytes: snapshot.bytes,
-        last: snapshot.meta.last_log_id.as_ref().map(log_id_form),
-        members_at: members.log_id().as_ref().map(log_id_form),
-        members: members_form(members.membership()),
+        last: snapshot.meta.last_log_id.as_ref().map(Position::of),
+        members_at: members.log_id().as_ref().map(Position::of),
+        members: MembersForm::of(members.membership()),
     })
 }
 
 /// Decodes the description of a snapshot.
 pub(crate) fn decode_snapshot(record: &[u8]) -> Result<SnapshotRecord, CodecError> {
     let form: SnapshotForm = decode("snapshot description", record)?;
-    let members_at = form.members_at.map(LogIdForm::build);
+    let members_at = form.members_at.map(Position::build);
     Ok(SnapshotRecord {
         generation: form.generation,
         chunks: form.chunks,
         bytes: form.bytes,
         meta: SnapshotMeta {
-            last_log_id: form.last.map(LogIdForm::build),
+            last_log_id: form.last.map(Position::build),
             last_membership: Members::new(members_at, form.members.build()?),
         },
     })
 }
 
-impl LogIdForm {
-    fn build(self) -> LogId {
+impl Ballot {
+    pub(crate) fn of(vote: &VoteGiven) -> Self {
+        let LeaderId { term, voted_for } = vote.leader_id;
+        Self { term, node: voted_for, committed: vote.committed }
+    }
+
+    pub(crate) fn build(self) -> VoteGiven {
+        let leader_id = LeaderId { term: self.term, voted_for: self.node };
+        VoteGiven { leader_id, committed: self.committed }
+    }
+}
+
+impl Position {
+    pub(crate) fn of(log_id: &LogId) -> Self {
+        Self { term: log_id.committed_leader_id().term, index: log_id.index() }
+    }
+
+    pub(crate) fn build(self) -> LogId {
         LogId::new(CommittedLeaderId::new(self.term), self.index)
     }
 }
 
-fn log_id_form(log_id: &LogId) -> LogIdForm {
-    LogIdForm { term: log_id.committed_leader_id().term, index: log_id.index() }
-}
-
-fn members_form(members: &Membership<u64, ()>) -> MembersForm {
-    MembersForm {
-        voters: members.get_joint_config().clone(),
-        all: members.nodes().map(|(id, ())| *id).collect(),
-    }
-}
-
 impl MembersForm {
-    fn build(self) -> Result<Membership<u64, ()>, CodecError> {
+    pub(crate) fn of(members: &Membership<u64, ()>) -> Self {
+        Self {
+            voters: members.get_joint_config().clone(),
+            all: members.nodes().map(|(id, ())| *id).collect(),
+        }
+    }
+
+    pub(crate) fn build(self) -> Result<Membership<u64, ()>, CodecError> {
         let all: BTreeMap<u64, ()> = self.all.into_iter().map(|id| (id, ())).collect();
         // The members of a cluster that is not founded yet.
         if self.voters.iter().all(BTreeSet::is_empty) && all.is_empty() {
@@ -233,7 +245,7 @@ mod tests {
     use super::*;
 
     fn id(term: u64, index: u64) -> LogId {
-        LogIdForm { term, index }.build()
+        Position { term, index }.build()
     }
 
     fn entry(payload: EntryPayload<Payload, u64, ()>) -> RaftEntry {

@@ -4,24 +4,27 @@
 //! room and starts it again inside the process; the machine keeps its state. Any other failure is
 //! for good and surfaces as a text in [`Health`].
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
-use openraft::raft::ClientWriteResult;
+use openraft::raft::{ClientWriteResult, FlushPoint};
 use openraft::{Raft, RaftMetrics};
 use openraft_rt::{AsyncRuntime, Select2, WatchReceiver, WatchSender};
 
 use super::log::{Fault, LogStore};
 use super::machine::Machine;
-use super::network::NoPeers;
+use super::network::{Members, Nobody, PeerNetwork};
+use super::serve::Incoming;
 use super::settings::{COMMAND_MAX_BYTES, LOW_SPACE_BYTES, Settings};
 use super::state_machine::{Shared, StateMachine};
-use super::types::{Payload, Responder, TypeConfig};
+use super::transfer::{Transfer, Watermark};
+use super::types::{LogId, Payload, Responder, TypeConfig};
 use crate::disk::Disk;
 use crate::runtime::{OnceRx, WatchRx, WatchTx, once, watched};
 use crate::storage::{Batch, Op, StorageError};
@@ -97,6 +100,8 @@ pub enum Standing {
 pub struct Health {
     /// Whether it works.
     pub standing: Standing,
+    /// Raft id of this node.
+    pub id: u64,
     /// Raft id of the current leader, if this node knows one.
     pub leader: Option<u64>,
     /// Current term.
@@ -107,6 +112,8 @@ pub struct Health {
     pub applied: Option<u64>,
     /// Index up to which the last snapshot reaches.
     pub snapshot: Option<u64>,
+    /// A snapshot is on its way to this node.
+    pub receiving: Option<Transfer>,
 }
 
 /// The replicated log of this node. A value is a handle; clones share it.
@@ -114,7 +121,7 @@ pub struct Health {
 /// When the last one is dropped its tasks end, without waiting for what is under way;
 /// [`Consensus::shutdown`] waits.
 pub struct Consensus<R: AsyncRuntime, D: Disk, M: Machine> {
-    inner: Arc<Inner<R, D, M>>,
+    pub(super) inner: Arc<Inner<R, D, M>>,
     end: Arc<End<R>>,
 }
 
@@ -134,11 +141,14 @@ impl<R: AsyncRuntime> Drop for End<R> {
     }
 }
 
-struct Inner<R: AsyncRuntime, D: Disk, M: Machine> {
-    disk: D,
+pub(super) struct Inner<R: AsyncRuntime, D: Disk, M: Machine> {
+    pub(super) disk: D,
     machine: M,
     settings: Settings,
-    shared: Arc<Shared<R>>,
+    members: Arc<dyn Members>,
+    pub(super) shared: Arc<Shared<R>>,
+    /// The snapshot that is coming from the leader.
+    incoming: Mutex<Option<Incoming>>,
     /// `None` while a full disk keeps it from running, and after the end.
     raft: RwLock<Option<RaftOf<R, D, M>>>,
     // As for `End`.
@@ -192,20 +202,42 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
     ///
     /// Errors: a disk that cannot be read, or a snapshot the machine refuses.
     pub async fn start(disk: D, machine: M, settings: Settings) -> Result<Self, ConsensusError> {
+        Self::start_among(Arc::new(Nobody), disk, machine, settings).await
+    }
+
+    /// The same as one of several members.
+    pub(crate) async fn start_among(
+        members: Arc<dyn Members>,
+        disk: D,
+        machine: M,
+        settings: Settings,
+    ) -> Result<Self, ConsensusError> {
         let shared = Arc::new(Shared::load(&disk)?);
         let idle = Health {
             standing: Standing::Running,
+            id: settings.raft_id,
             leader: None,
             term: 0,
             last_log: None,
             applied: None,
             snapshot: None,
+            receiving: None,
         };
         let (health, watch) = watched::<R, _>(idle);
         let (end, ending) = watched::<R, _>(false);
         let (health, end) = (Mutex::new(health), Arc::new(End(Mutex::new(end))));
         let raft = RwLock::new(None);
-        let inner = Inner { disk, machine, settings, shared, raft, health, watch };
+        let inner = Inner {
+            disk,
+            machine,
+            settings,
+            members,
+            shared,
+            incoming: Mutex::new(None),
+            raft,
+            health,
+            watch,
+        };
         let consensus = Self { inner: Arc::new(inner), end };
         let run = match consensus.inner.launch().await {
             Ok(run) => Some(run),
@@ -292,14 +324,53 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
     }
 }
 
+type Flushed<R> = Box<dyn Fn() -> Option<FlushPoint<TypeConfig<R>>> + Send + Sync>;
+
 /// One run of openraft.
 struct Run<R: AsyncRuntime> {
     fault: Fault,
     metrics: <R::Watch as openraft_rt::Watch>::Receiver<Metrics<R>>,
+    /// What the log has on the disk, as openraft believes.
+    flushed: Flushed<R>,
+    marks: Marks<R>,
+}
+
+/// What only ever rises while openraft works.
+struct Marks<R: AsyncRuntime> {
+    flushed: Watermark<FlushPoint<TypeConfig<R>>>,
+    applied: Watermark<LogId>,
+    snapshot: Watermark<LogId>,
+    term: Watermark<u64>,
+}
+
+impl<R: AsyncRuntime> Marks<R> {
+    const fn new() -> Self {
+        Self {
+            flushed: Watermark::new("what the log has on the disk"),
+            applied: Watermark::new("what is applied"),
+            snapshot: Watermark::new("the snapshot"),
+            term: Watermark::new("the term"),
+        }
+    }
+
+    fn rise(
+        &mut self,
+        metrics: &Metrics<R>,
+        flushed: Option<FlushPoint<TypeConfig<R>>>,
+    ) -> Result<(), String> {
+        self.flushed.rise(flushed)?;
+        self.applied.rise(metrics.last_applied)?;
+        self.snapshot.rise(metrics.snapshot)?;
+        self.term.rise(Some(metrics.current_term))
+    }
 }
 
 impl<R: AsyncRuntime, D: Disk, M: Machine> Inner<R, D, M> {
-    fn raft(&self) -> Option<RaftOf<R, D, M>> {
+    pub(super) fn incoming(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn raft(&self) -> Option<RaftOf<R, D, M>> {
         self.raft.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -327,18 +398,20 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Inner<R, D, M> {
     /// Starts openraft on what the disk holds.
     async fn launch(&self) -> Result<Run<R>, ConsensusError> {
         self.shared.close_unfinished();
+        *self.incoming() = None;
+        self.show_incoming(None);
         // A barrier: what an earlier run submitted is decided before anything is read.
         self.disk.commit(Batch::new()).await?;
         let keep = self.shared.reload(&self.disk)?;
         // The pieces of a snapshot that was never finished go.
-        let sweep = Batch::new().with(Op::DropSnapshotsExcept { generation: keep });
+        let sweep = Batch::new().with(Op::DropSnapshotsExcept { keep: keep.into_iter().collect() });
         self.disk.commit(sweep).await?;
         let fault = Fault::default();
         let growth = Arc::clone(&self.shared.growth);
         let (disk, cache) = (self.disk.clone(), self.settings.cache_bytes);
         let log = LogStore::open(disk.clone(), cache, Arc::clone(&fault), growth)?;
         let run = self.shared.take_over().await;
-        let state_machine = StateMachine {
+        let mut state_machine = StateMachine {
             shared: Arc::clone(&self.shared),
             machine: self.machine.clone(),
             disk,
@@ -351,39 +424,59 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Inner<R, D, M> {
         };
         let id = self.settings.raft_id;
         let config = self.settings.config().map_err(|e| refused(&e))?;
-        let raft: RaftOf<R, D, M> = Raft::new(id, config, NoPeers::new(), log, state_machine)
-            .await
-            .map_err(|e| refused(&e))?;
+        state_machine.cover_gap(log.last()).await.map_err(|e| refused(&e))?;
+        let network = PeerNetwork::new(Arc::clone(&self.members), self.shared.pins.clone());
+        let raft: RaftOf<R, D, M> =
+            Raft::new(id, config, network, log, state_machine).await.map_err(|e| refused(&e))?;
         if !raft.is_initialized().await.map_err(|e| refused(&e))? {
-            let founders = std::collections::BTreeMap::from([(id, ())]);
-            raft.initialize(founders).await.map_err(|e| refused(&e))?;
+            // Whoever was admitted waits for the leader; founders all begin with the same members.
+            let founders = &self.settings.founders;
+            let founders: BTreeMap<u64, ()> = founders.iter().map(|id| (*id, ())).collect();
+            if founders.contains_key(&id) {
+                raft.initialize(founders).await.map_err(|e| refused(&e))?;
+            }
         } else if raft.voter_ids().eq([id]) {
             // Nobody else could object: no need to wait for an election timeout.
             raft.trigger().elect(false).await.map_err(|e| refused(&e))?;
         }
-        let metrics = raft.metrics();
+        let (metrics, progress) = (raft.metrics(), raft.watch_log_progress());
+        let flushed: Flushed<R> = Box::new(move || progress.get());
         *self.raft.write().unwrap_or_else(PoisonError::into_inner) = Some(raft);
         self.stand(Standing::Running);
-        Ok(Run { fault: Arc::clone(&fault), metrics })
+        let marks = Marks::new();
+        Ok(Run { fault: Arc::clone(&fault), metrics, flushed, marks })
+    }
+
+    /// Tells how far a snapshot from the leader is.
+    pub(super) fn show_incoming(&self, transfer: Option<Transfer>) {
+        self.publish(|health| {
+            let changed = health.receiving != transfer;
+            health.receiving = transfer;
+            changed
+        });
     }
 
     /// Publishes what openraft reports; the text of its failure, if it has failed.
     fn observe(&self, run: &mut Run<R>) -> Option<String> {
+        let flushed = (run.flushed)();
         let metrics = run.metrics.borrow_and_update();
         self.publish(|health| {
             let now = Health {
                 standing: health.standing.clone(),
+                id: health.id,
                 leader: metrics.current_leader,
                 term: metrics.current_term,
                 last_log: metrics.last_log_index,
                 applied: metrics.last_applied.map(|id| id.index()),
                 snapshot: metrics.snapshot.map(|id| id.index()),
+                receiving: health.receiving,
             };
             let changed = *health != now;
             *health = now;
             changed
         });
-        metrics.running_state.as_ref().err().map(ToString::to_string)
+        let failed = metrics.running_state.as_ref().err().map(ToString::to_string);
+        failed.or_else(|| run.marks.rise(&metrics, flushed).err())
     }
 
     /// Asks for a snapshot when the log has grown by so many bytes.

@@ -45,6 +45,8 @@ pub(crate) enum OrderError {
     Truncate { index: u64, committed: u64 },
     #[error("committed went back from {from} to {to}")]
     Committed { from: String, to: String },
+    #[error("a snapshot up to {to} would take the state back from {from}")]
+    Install { from: String, to: String },
     #[error("entry {to} applied after {from}")]
     Apply { from: String, to: String },
 }
@@ -141,6 +143,11 @@ impl<R: AsyncRuntime, D: Disk> LogStore<R, D> {
         // Ends by itself when the store is dropped.
         drop(R::spawn(settle::<R, D>(reader.clone(), waiting)));
         Ok(Self { reader, flushes })
+    }
+
+    /// The last entry, or the last that was purged.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.reader.shared.state().last
     }
 
     async fn flush(

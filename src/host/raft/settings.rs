@@ -2,20 +2,27 @@
 //!
 //! Source: openraft's configuration reference; values measured in simulation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
+use sabotage::Bug;
 
 /// What may differ between nodes and tests. [`Settings::default`] is for production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// This node's raft id, and the one voter of a cluster it founds. Never reused.
+    /// This node's raft id. Never reused.
     pub raft_id: u64,
+    /// The voters that an empty log begins with: the same for all of them. Empty for a node that
+    /// was admitted.
+    pub founders: BTreeSet<u64>,
     /// A snapshot is made after so many entries.
     pub snapshot_entries: u64,
     /// A snapshot is also made after so many bytes of entries.
     pub snapshot_bytes: u64,
+    /// Bytes that fill a piece of a snapshot, at most [`store::PIECE_BYTES`].
+    pub piece_bytes: usize,
     /// Entries kept behind a snapshot, for followers that lag a little.
     pub keep_entries: u64,
     /// Memory for the tail of the log, in bytes; entries not yet durable are kept beside it.
@@ -28,8 +35,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             raft_id: 1,
+            founders: BTreeSet::from([1]),
             snapshot_entries: 50_000,
             snapshot_bytes: 32 * 1024 * 1024,
+            piece_bytes: store::PIECE_BYTES,
             keep_entries: 1_000,
             cache_bytes: 8 * 1024 * 1024,
             full_retry: Duration::from_millis(500),
@@ -61,7 +70,7 @@ impl Settings {
             quorum_loss_probe_interval: Some(2_000),
             enable_pre_vote: Some(true),
             // A restarted leader whose unsynced tail was lost would use a log id twice.
-            enable_leader_restore: Some(false),
+            enable_leader_restore: Some(sabotage::planted(Bug::LeaderRestore)),
             // A log that went back is a disk that lost data: never accepted.
             allow_log_reversion: Some(false),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),

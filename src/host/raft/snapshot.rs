@@ -4,10 +4,13 @@
 //! current and drops the others. A crash in between leaves pieces that nobody names, which the
 //! next snapshot drops.
 
+use std::sync::Arc;
+
 use crate::disk::Disk;
 use crate::storage::StorageError;
 
 use super::machine::StoredChunks;
+use super::transfer::Pin;
 
 /// A snapshot on some disk: this node's, or one it is being installed from.
 #[derive(Debug, Clone)]
@@ -18,13 +21,18 @@ pub struct StoredSnapshot<D> {
     pub generation: u64,
     /// In how many pieces.
     pub chunks: u32,
+    /// Size of all pieces together.
+    pub bytes: u64,
+    /// Keeps the pieces there.
+    pub(crate) pin: Option<Arc<Pin>>,
 }
 
 impl<D: Disk> StoredSnapshot<D> {
     /// Its pieces, in order, read one by one.
     pub fn read(&self) -> StoredChunks {
-        let Self { disk, generation, chunks } = self.clone();
+        let Self { disk, generation, chunks, pin, .. } = self.clone();
         Box::new((0..chunks).map(move |chunk| {
+            let _kept = &pin;
             let found = disk.database().snapshot_chunk(generation, chunk)?;
             found.ok_or_else(|| StorageError::Unreadable {
                 table: "snapshot",

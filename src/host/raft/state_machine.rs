@@ -8,20 +8,25 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clock::Duration;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use openraft_rt::{AsyncRuntime, Mutex as _};
+use openraft_rt::{AsyncRuntime, Instant as _, Mutex as _};
 
 use super::codec::{SnapshotRecord, decode_snapshot, encode_snapshot};
 use super::log::{Fault, OrderError};
 use super::machine::{Chunks, Content, Entry, Machine, MachineError};
 use super::settings::{APPLY_ENTRIES, LOW_SPACE_BYTES};
 use super::snapshot::StoredSnapshot;
+use super::transfer::{Pin, Pins};
 use super::types::{LogId, Members, Payload, RaftEntry, SnapshotMeta, TypeConfig};
 use crate::disk::Disk;
 use crate::storage::{Batch, Meta, Op, StorageError};
+
+/// How long a snapshot that is due may wait for one that is being sent.
+const DEFER_MAX: Duration = Duration::from_secs(600);
 
 /// What stays when consensus is started again inside the process: the machine's state does, too.
 pub(crate) struct Shared<R: AsyncRuntime> {
@@ -30,6 +35,10 @@ pub(crate) struct Shared<R: AsyncRuntime> {
     generation: AtomicU64,
     /// Generations up to this one that are not current by now never will be.
     closed: AtomicU64,
+    /// Those that are built, received, installed or sent.
+    pub(crate) pins: Pins,
+    /// Since when no snapshot is built because one is being sent.
+    deferred: Mutex<Option<R::Instant>>,
     /// Bytes appended since the last snapshot.
     pub(crate) growth: Arc<AtomicU64>,
     /// openraft's own suite leaves out entries.
@@ -55,6 +64,8 @@ impl<R: AsyncRuntime> Shared<R> {
             current: Mutex::new(current),
             generation: AtomicU64::new(generation),
             closed: AtomicU64::new(0),
+            pins: Pins::default(),
+            deferred: Mutex::new(None),
             growth: Arc::default(),
             #[cfg(test)]
             holes: Default::default(),
@@ -95,6 +106,27 @@ impl<R: AsyncRuntime> Shared<R> {
 
     fn current(&self) -> Option<SnapshotRecord> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new generation, whose pieces stay until the pin is gone.
+    pub(crate) fn begin(&self) -> (u64, Pin) {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        (generation, self.pins.hold(generation))
+    }
+
+    fn kept(&self, current: u64) -> Vec<u64> {
+        core::iter::once(current).chain(self.pins.generations()).collect()
+    }
+
+    /// Whether a snapshot had better wait: one is being sent, and the entries behind that one,
+    /// which the next would let go, are what its receiver needs then.
+    fn defers(&self) -> bool {
+        let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.pins.is_sending() {
+            *deferred = None;
+            return false;
+        }
+        deferred.get_or_insert_with(R::Instant::now).elapsed() < DEFER_MAX
     }
 }
 
@@ -165,12 +197,25 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> StateMachine<R, D, M> {
         Ok(())
     }
 
+    /// Puts on the disk, as a snapshot, what the machine has applied beyond the end of the log.
+    ///
+    /// A full disk may have refused entries that others have decided since, and that the machine
+    /// keeps over the new start. openraft closes the gap by purging up to what is applied.
+    pub(crate) async fn cover_gap(&mut self, log_end: Option<LogId>) -> Result<(), io::Error> {
+        let applied = self.shared.applied.lock().await.last;
+        if applied > log_end {
+            self.get_snapshot_builder().await.build_snapshot().await?;
+        }
+        Ok(())
+    }
+
     /// Makes a stored generation the current one, and drops all others.
     async fn publish(&self, record: SnapshotRecord) -> Result<(), io::Error> {
         let value = encode_snapshot(&record);
+        let keep = self.shared.kept(record.generation);
         let batch = Batch::new()
             .with(Op::PutMeta { key: Meta::Snapshot, value })
-            .with(Op::DropSnapshotsExcept { generation: Some(record.generation) });
+            .with(Op::DropSnapshotsExcept { keep });
         let commit = {
             // One lock over both: the order on disk is the order in memory.
             let mut current = self.shared.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,12 +242,12 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> StateMachine<R, D, M> {
         })
     }
 
-    /// Stores pieces under a new generation; returns it, their number and their size.
+    /// Stores pieces under a new generation.
     async fn store(
         &self,
         mut next: impl FnMut() -> Option<Result<bytes::Bytes, StorageError>> + Send,
-    ) -> Result<(u64, u32, u64), io::Error> {
-        let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
+    ) -> Result<StoredSnapshot<D>, io::Error> {
+        let (generation, pin) = self.shared.begin();
         let (mut chunks, mut size) = (0, 0);
         while let Some(piece) = next() {
             let bytes = self.settle_read(piece)?;
@@ -212,7 +257,8 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> StateMachine<R, D, M> {
             self.settle(self.disk.commit(Batch::new().with(put)).await)?;
             chunks += 1;
         }
-        Ok((generation, chunks, size))
+        let (disk, pin) = (self.disk.clone(), Some(Arc::new(pin)));
+        Ok(StoredSnapshot { disk, generation, chunks, bytes: size, pin })
     }
 
     fn settle_read<T>(&self, read: Result<T, StorageError>) -> Result<T, io::Error> {
@@ -276,6 +322,10 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> RaftStateMachine<TypeConfig<R>>
         if !force && self.disk.free_bytes().is_some_and(|free| free < needed) {
             return None;
         }
+        if !force && self.shared.defers() {
+            tracing::debug!("no snapshot is made while one is being sent");
+            return None;
+        }
         Some(self.get_snapshot_builder().await)
     }
 
@@ -295,16 +345,23 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> RaftStateMachine<TypeConfig<R>>
         meta: &SnapshotMeta,
         snapshot: StoredSnapshot<D>,
     ) -> Result<(), io::Error> {
+        let back = self.shared.applied.lock().await.last.filter(|at| Some(*at) > meta.last_log_id);
+        if let Some(last) = back {
+            let to = meta.last_log_id.map_or_else(|| "nothing".to_string(), |to| to.to_string());
+            return Err(OrderError::Install { from: last.to_string(), to }.into());
+        }
         let current = self.shared.current();
         let own = snapshot.is_on(&self.disk)
             && current.as_ref().is_some_and(|own| own.generation == snapshot.generation);
         let mut stored = snapshot;
-        if !own {
+        if !stored.is_on(&self.disk) {
             let mut pieces = stored.read();
-            let (generation, chunks, bytes) = self.store(|| pieces.next()).await?;
+            stored = self.store(|| pieces.next()).await?;
+        }
+        if !own {
+            let (generation, chunks, bytes) = (stored.generation, stored.chunks, stored.bytes);
             let meta = meta.clone();
             self.publish(SnapshotRecord { generation, chunks, bytes, meta }).await?;
-            stored = StoredSnapshot { disk: self.disk.clone(), generation, chunks };
         }
         let mut applied = self.shared.applied.lock().await;
         self.machine.restore(stored.read()).await.map_err(io::Error::other)?;
@@ -322,6 +379,8 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> RaftStateMachine<TypeConfig<R>>
                 disk: self.disk.clone(),
                 generation: record.generation,
                 chunks: record.chunks,
+                bytes: record.bytes,
+                pin: Some(Arc::new(self.shared.pins.hold_for_sending(record.generation))),
             },
         }))
     }
@@ -346,12 +405,11 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> RaftSnapshotBuilder<TypeConfig<R>>
             return Err(io::Error::other("a view is written once"));
         };
         let mut view = view.map_err(io::Error::other)?;
-        let (generation, chunks, bytes) =
-            self.state_machine.store(|| view.next_chunk().map(Ok)).await?;
+        let snapshot = self.state_machine.store(|| view.next_chunk().map(Ok)).await?;
+        let StoredSnapshot { generation, chunks, bytes, .. } = snapshot;
         let meta = self.meta.clone();
         let record = SnapshotRecord { generation, chunks, bytes, meta: meta.clone() };
         self.state_machine.publish(record).await?;
-        let snapshot = StoredSnapshot { disk: self.state_machine.disk.clone(), generation, chunks };
         Ok(Snapshot { meta, snapshot })
     }
 }

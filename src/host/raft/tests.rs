@@ -516,3 +516,5 @@ fn writes_out_of_order_are_refused_in_release_too() {
         assert!(again.save_vote(&vote(2, 1)).await.is_err());
     });
 }
+
+mod transfers;

@@ -13,10 +13,14 @@ pub enum Meta {
     Committed,
     /// Which snapshot is current, and up to where it reaches.
     Snapshot,
-    /// The node's identity: its key, and its raft id.
+    /// Which cluster this log is of, and which member of it this node is.
     Identity,
     /// How often this node has started.
     Boot,
+    /// What this node has promised while its cluster was founded.
+    Founding,
+    /// Between which event rows some are missing that other members have.
+    Rows,
 }
 
 impl Meta {
@@ -28,6 +32,8 @@ impl Meta {
             Self::Snapshot => "snapshot",
             Self::Identity => "identity",
             Self::Boot => "boot",
+            Self::Founding => "founding",
+            Self::Rows => "rows",
         }
     }
 }
@@ -73,10 +79,10 @@ pub enum Op {
         /// Its bytes.
         bytes: Bytes,
     },
-    /// Removes the pieces of all snapshots but one, or of all.
+    /// Removes the pieces of all snapshots but those named.
     DropSnapshotsExcept {
-        /// The one that stays.
-        generation: Option<u64>,
+        /// The ones that stay: the current one, and one that is being received.
+        keep: Vec<u64>,
     },
     /// Stores (or stores again) one row of the event log.
     PutEventRow {

@@ -93,8 +93,8 @@ impl Tables<'_> {
                 let record = seal("snapshot", &snapshot_key(*generation, *chunk), bytes);
                 self.snapshot.insert((*generation, *chunk), &record[..])?;
             }
-            Op::DropSnapshotsExcept { generation } => {
-                self.snapshot.retain(|(owner, _), _| Some(owner) == *generation)?;
+            Op::DropSnapshotsExcept { keep } => {
+                self.snapshot.retain(|(owner, _), _| keep.contains(&owner))?;
             }
             Op::PutEventRow { sequence, row } => {
                 let record = seal("events", &sequence.to_le_bytes(), row);
