@@ -9,7 +9,7 @@ FRESH := $(shell echo $$((10000 + RANDOM * 10)))
 FRESH_SEEDS ?= $(FRESH)..$(shell echo $$(($(FRESH) + 4)))
 FUZZ_SECONDS ?= 600
 FILE ?= tests/data/cases/network_server_cases.json
-FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet commands scenario
+FUZZ_TARGETS := phy_payload mac_commands semtech_udp mqtt_packet commands scenario peer_frames peer_messages
 SIM := cargo sim
 
 .PHONY: help demo test soak lint bench fuzz cases setup sim-test sim-bench unit
@@ -17,8 +17,8 @@ SIM := cargo sim
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: ## one node on loopback with simulated gateways and devices; events scroll by until Ctrl-C
-	cargo run --release --bin tern -- demo
+demo: ## three nodes with simulated gateways and devices; the leader is killed; until Ctrl-C
+	cargo run --release --bin tern -- demo --nodes 3
 
 test: setup lint unit sim-test ## everything that must pass (installs what it needs)
 

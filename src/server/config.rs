@@ -4,18 +4,23 @@
 //! and in errors. A name that is not known is an error that names the nearest one.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cluster::cookie::judge_cookie;
+use cluster::identity::{NodeName, PeerAddress};
+use host::forming::Beginning;
 use lorawan::{NetId, Region};
 use mac::ChannelSet;
 use toml::Value;
+use zeroize::Zeroizing;
 
-use crate::run::ServeSettings;
+use crate::run::{ClusterSettings, ServeSettings};
+use crate::world::Family;
 
 /// Every name, with its default and one sentence: what `tern serve --help` teaches.
-pub const NAMES: [(&str, &str, &str); 17] = [
+pub const NAMES: [(&str, &str, &str); 27] = [
     ("data", "./tern-data", "data folder"),
     ("region", "", "region of the devices: EU868 or US915; there is no default"),
     ("channels", "", "uplink channels of a fixed plan, like 8-15+65"),
@@ -27,11 +32,33 @@ pub const NAMES: [(&str, &str, &str); 17] = [
     ("uplink.deduplication", "200ms", "how long copies of a frame are collected"),
     ("downlink.wait", "100ms", "how long an application may take to answer an uplink"),
     ("downlink.gateway_delay", "200ms", "head start of a frame on its way to the gateway"),
+    (
+        "listen.peers",
+        "0.0.0.0:6369-7369",
+        "other nodes, TCP: the first port of the range that is free",
+    ),
     ("mqtt.connections_max", "5000", "MQTT connections at a time"),
     ("mqtt.session_expiry", "7d", "how long a persistent session outlives its connection"),
     ("http.connections_max", "1024", "HTTP connections at a time"),
     ("storage.reserve", "64MiB", "disk space kept against the day it runs out"),
-    ("cluster.name", "tern", "name of the cluster, for people"),
+    ("node.name", "", "name of this node, name@host; tern@ and the host's name without it"),
+    ("node.proto_dist", "inet_tcp", "peer links over IPv4 (inet_tcp) or IPv6 (inet6_tcp)"),
+    ("cluster.name", "tern", "name of the cluster; the same on all its nodes"),
+    (
+        "cluster.cookie",
+        "",
+        "secret of the cluster; without it, the file cluster.cookie in the data folder",
+    ),
+    (
+        "cluster.address",
+        "",
+        "where other nodes reach this one, host:port; without it, the host of its name",
+    ),
+    ("cluster.discovery", "off", "how an empty node finds others: off or static"),
+    ("cluster.static.seeds", "", "addresses of the nodes that begin together, this one included"),
+    ("cluster.ticktime", "10s", "a node that nobody has heard for so long is down"),
+    ("cluster.join", "", "a running node that admits this one at its first start"),
+    ("db_master", "", "the same as cluster.join"),
     ("log.level", "info", "error, warn, info, debug, trace, or per module"),
 ];
 
@@ -194,6 +221,74 @@ impl Source {
         Ok(())
     }
 
+    /// The node's place among others.
+    fn cluster(&self, offset: u16) -> Result<ClusterSettings, ConfigError> {
+        let host = host_name();
+        let name = self.read("node.name", |text| {
+            let text = if text.is_empty() { "tern" } else { text };
+            NodeName::parse_with_host(text, &host).map_err(|error| error.to_string())
+        })?;
+        let family = self.read("node.proto_dist", |text| match text {
+            "inet_tcp" => Ok(Family::V4),
+            "inet6_tcp" => Ok(Family::V6),
+            "inet_tls" | "inet6_tls" => {
+                Err(format!("`{text}` is not there yet; inet_tcp and inet6_tcp are encrypted, too"))
+            }
+            _ => Err(format!("`{text}` is none of inet_tcp, inet6_tcp")),
+        })?;
+        let mut listen = self.read("listen.peers", |text| port_range(text, offset))?;
+        let given = self.values.get("listen.peers").is_some_and(|(place, _)| place != "default");
+        if family == Family::V6 && !given {
+            listen.iter_mut().for_each(|one| one.set_ip(Ipv6Addr::UNSPECIFIED.into()));
+        }
+        let address = match self.text("cluster.address") {
+            "" if name.host().contains(':') => format!("[{}]:0", name.host()),
+            "" => format!("{}:0", name.host()),
+            text => text.to_owned(),
+        };
+        let cookie = match self.text("cluster.cookie") {
+            "" => None,
+            text => Some(self.read("cluster.cookie", |_| {
+                judge_cookie(text).map_err(|error| error.to_string())?;
+                Ok(Zeroizing::new(text.to_owned()))
+            })?),
+        };
+        let beginning = self.beginning()?;
+        Ok(ClusterSettings {
+            name: name.as_str().to_owned(),
+            listen,
+            address,
+            family,
+            cookie,
+            beginning,
+        })
+    }
+
+    /// How an empty node becomes a member of a cluster.
+    fn beginning(&self) -> Result<Beginning, ConfigError> {
+        let address = |text: &str| -> Result<PeerAddress, String> {
+            let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
+            text.parse().map_err(|error: cluster::identity::PeerAddressError| error.to_string())
+        };
+        let master =
+            ["cluster.join", "db_master"].into_iter().find(|one| !self.text(one).is_empty());
+        if let Some(master) = master {
+            return self.read(master, address).map(Beginning::Join);
+        }
+        let seeds = self.read("cluster.static.seeds", |text| {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(address).collect::<Result<Vec<_>, _>>()
+        })?;
+        self.read("cluster.discovery", |text| match text {
+            "off" => Ok(Beginning::Alone),
+            "static" if seeds.is_empty() => {
+                Err("static discovery needs cluster.static.seeds".to_owned())
+            }
+            "static" => Ok(Beginning::Seeds(seeds.clone())),
+            _ => Err(format!("`{text}` is none of off, static")),
+        })
+    }
+
     fn text(&self, name: &str) -> &str {
         self.values.get(name).map_or("", |(_, value)| value.trim())
     }
@@ -250,6 +345,12 @@ impl Source {
                 u32::try_from(duration(text)?.as_secs()).map_err(|_| "this is too long".to_owned())
             })?,
             cluster_name: self.text("cluster.name").to_owned(),
+            ticktime: self.read("cluster.ticktime", |text| {
+                let time = duration(text)?;
+                let least = cluster::detector::TICKTIME_MIN;
+                if time < least { Err("at least 800ms is needed".to_owned()) } else { Ok(time) }
+            })?,
+            cluster: self.cluster(offset)?,
             reserve_bytes: self.read("storage.reserve", bytes)?,
         };
         Ok(Config {
@@ -305,6 +406,36 @@ fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err(why()),
     };
     count.checked_mul(size).ok_or_else(why)
+}
+
+/// The host's name, as the kernel has it.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// `0.0.0.0:6369-7369`, or one port; port 0 lets the system choose.
+fn port_range(text: &str, offset: u16) -> Result<Vec<SocketAddr>, String> {
+    let Some((head, last)) = text.rsplit_once('-').filter(|(head, _)| head.contains(':')) else {
+        return addresses(text, offset);
+    };
+    let first = match addresses(head, 0)?.as_slice() {
+        [only] => *only,
+        _ => return Err("one address is needed".to_owned()),
+    };
+    let last: u16 = last.trim().parse().map_err(|_| format!("`{last}` is no port"))?;
+    if last < first.port() || first.port() == 0 {
+        return Err(format!("{} to {last} is no range of ports", first.port()));
+    }
+    (first.port()..=last)
+        .map(|port| {
+            let port = port.checked_add(offset).ok_or(format!("{port} + {offset} is no port"))?;
+            Ok(SocketAddr::new(first.ip(), port))
+        })
+        .collect()
 }
 
 /// Addresses joined by commas, their ports shifted; port 0 lets the system choose and stays.

@@ -3,6 +3,10 @@
 //! ```text
 //! tern.redb        log, snapshot, event rows, cursors (made by the storage)
 //! data.key         seals keys at rest; without it a copy of the folder opens no key
+//! node.key         the node's identity: its X25519 secret key
+//! cluster.cookie   what all nodes of a cluster share, and nobody else
+//! intent           what the node is about to become: it joins or leaves a cluster
+//! data.pre-..      what was set aside when the node joined another cluster, or left one
 //! admin.password   first admin password, until somebody deletes it
 //! tern.sock        the local command line's door (made by the HTTP listener)
 //! ```
@@ -12,12 +16,18 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use cluster::cookie::{CookieError, cookie_from_random, judge_cookie};
+use host::world::Kept;
 use zeroize::Zeroizing;
 
-/// The key file.
-const KEY_FILE: &str = "data.key";
+/// The storage.
+const STORAGE_FILE: &str = "tern.redb";
+/// The cookie.
+const COOKIE_FILE: &str = "cluster.cookie";
 /// The first admin password.
 const PASSWORD_FILE: &str = "admin.password";
+/// Longest secret file.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// Letters and digits that nobody mistakes for each other.
 const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
 
@@ -53,28 +63,13 @@ pub enum DataError {
         /// Why.
         source: io::Error,
     },
-    /// The key file is not one.
-    #[error("{path} is not a key file: 32 bytes are needed, it has {bytes}")]
-    KeyFile {
-        /// Where.
-        path: PathBuf,
-        /// Its size.
-        bytes: usize,
-    },
-    /// Others may read the key file.
-    #[error("others may read {path}: chmod 600 {path}")]
-    KeyFileOpen {
-        /// Where.
-        path: PathBuf,
-    },
-    /// There is data, but no key for it.
-    #[error(
-        "{path} is missing, but the folder holds data that was sealed with it: \
-         bring the key file back from where the folder came"
-    )]
-    KeyFileMissing {
-        /// Where it should be.
-        path: PathBuf,
+    /// A cookie that is none.
+    #[error("{path}: {why}")]
+    Cookie {
+        /// Where it stands.
+        path: String,
+        /// What is wrong with it.
+        why: CookieError,
     },
 }
 
@@ -107,33 +102,75 @@ impl DataFolder {
         &self.path
     }
 
-    /// The data key; drawn when the folder is new.
+    /// Whether it holds a storage.
+    pub fn has_data(&self) -> bool {
+        self.path.join(STORAGE_FILE).exists()
+    }
+
+    /// Reads what the node keeps for itself; `None` if it is not there.
     ///
-    /// * Errors: [`DataError`]; never a new key beside old data.
-    pub fn key(&self, draw: impl FnOnce() -> [u8; 32]) -> Result<Zeroizing<[u8; 32]>, DataError> {
-        let path = self.path.join(KEY_FILE);
+    /// * Errors: also for a file that others may read.
+    pub fn kept(&self, what: Kept) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        read_secret(&self.path.join(file_of(what)))
+    }
+
+    /// Keeps something durably; `None` forgets it.
+    ///
+    /// * Errors: never a new data key beside old data.
+    pub fn keep(&self, what: Kept, bytes: Option<&[u8]>) -> io::Result<()> {
+        let path = self.path.join(file_of(what));
+        match bytes {
+            Some(bytes) => write_secret(&path, bytes),
+            None => match fs::remove_file(&path) {
+                Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            },
+        }
+    }
+
+    /// The cluster's cookie: read, or made when there is none.
+    ///
+    /// * Errors: a file that others may read, or a cookie that anybody may guess.
+    pub fn cookie(&self, draw: impl FnOnce() -> [u8; 32]) -> Result<Zeroizing<String>, DataError> {
+        let path = self.cookie_file();
         let error = |source| DataError::File { path: path.clone(), source };
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound && self.is_new => {
-                let key = Zeroizing::new(draw());
-                write_secret(&path, key.as_slice()).map_err(error)?;
-                return Ok(key);
-            }
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-                return Err(DataError::KeyFileMissing { path });
-            }
-            Err(source) => return Err(error(source)),
-        };
-        if file.metadata().map_err(error)?.permissions().mode() & 0o077 != 0 {
-            return Err(DataError::KeyFileOpen { path });
+        if let Some(bytes) = read_secret(&path).map_err(error)? {
+            let text = String::from_utf8(bytes.to_vec()).unwrap_or_default();
+            let text = Zeroizing::new(text.trim().to_owned());
+            judge_cookie(&text)
+                .map_err(|why| DataError::Cookie { path: path.display().to_string(), why })?;
+            return Ok(text);
         }
-        let mut bytes = Zeroizing::new(Vec::new());
-        (&mut file).take(64).read_to_end(&mut bytes).map_err(error)?;
-        match bytes.as_slice().try_into() {
-            Ok(key) => Ok(Zeroizing::new(key)),
-            Err(_) => Err(DataError::KeyFile { bytes: bytes.len(), path }),
+        let cookie = Zeroizing::new(cookie_from_random(draw()));
+        write_secret(&path, format!("{}\n", *cookie).as_bytes()).map_err(error)?;
+        Ok(cookie)
+    }
+
+    /// Where the cookie lies.
+    pub fn cookie_file(&self) -> PathBuf {
+        self.path.join(COOKIE_FILE)
+    }
+
+    /// Moves the storage and its key into a folder of their own; nothing is destroyed.
+    ///
+    /// * `why`: `pre-join`, `removed`.
+    /// * Returns that folder.
+    pub fn set_aside(&self, why: &str) -> Result<PathBuf, DataError> {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seconds = since.map_or(0, |since| since.as_secs());
+        let aside = self.path.join(format!("data.{why}-{seconds}"));
+        let error = |source| DataError::Folder { path: aside.clone(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(error)?;
+        for file in [PASSWORD_FILE, file_of(Kept::DataKey), STORAGE_FILE] {
+            match fs::rename(self.path.join(file), aside.join(file)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(error(source));
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(error)?;
+        Ok(aside)
     }
 
     /// The first admin password: read, or made of `draw` when the folder is new.
@@ -158,10 +195,41 @@ impl DataFolder {
         }
     }
 
+    /// Deletes the first admin password: it is not this cluster's.
+    pub fn forget_password(&self) {
+        if let Err(error) = fs::remove_file(self.password_file()) {
+            tracing::warn!(%error, "the admin password file stays");
+        }
+    }
+
     /// Where the first admin password lies.
     pub fn password_file(&self) -> PathBuf {
         self.path.join(PASSWORD_FILE)
     }
+}
+
+/// The file of something kept.
+const fn file_of(what: Kept) -> &'static str {
+    match what {
+        Kept::NodeKey => "node.key",
+        Kept::DataKey => "data.key",
+        Kept::Intent => "intent",
+    }
+}
+
+/// Reads a file that only its owner may read; `None` if it is not there.
+fn read_secret(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut file = match File::open(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        let path = path.display();
+        return Err(io::Error::other(format!("others may read {path}: chmod 600 {path}")));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    (&mut file).take(SECRET_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 /// 24 characters of 5 bits each, in groups of six: 120 bits.
@@ -191,6 +259,13 @@ fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// What the system might have drawn.
+    const RANDOM: [u8; 32] = [
+        0x9f, 0x14, 0xc3, 0x6a, 0x08, 0xe7, 0x5d, 0xb2, 0x31, 0xf8, 0x4c, 0x97, 0x0b, 0xde, 0x65,
+        0xa1, 0x7e, 0x23, 0xd9, 0x50, 0xbc, 0x06, 0x8f, 0x42, 0xeb, 0x19, 0x74, 0xad, 0x3c, 0xf5,
+        0x88, 0x61,
+    ];
+
     fn folder(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("tern-data-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
@@ -198,34 +273,52 @@ mod tests {
     }
 
     #[test]
-    fn a_new_folder_gets_a_key_and_a_password_that_only_its_owner_reads() {
+    fn secrets_are_drawn_once_and_read_by_their_owner_alone() {
         let path = folder("new");
         let data = DataFolder::open(&path).unwrap();
-        assert_eq!(*data.key(|| [7; 32]).unwrap(), [7; 32]);
-        assert_eq!(*data.key(|| [8; 32]).unwrap(), [7; 32], "drawn once");
+        assert!(data.kept(Kept::DataKey).unwrap().is_none());
+        data.keep(Kept::DataKey, Some(&[7; 32])).unwrap();
+        assert_eq!(data.kept(Kept::DataKey).unwrap().unwrap().as_slice(), [7; 32]);
+        let cookie = data.cookie(|| RANDOM).unwrap();
+        assert_eq!(*data.cookie(|| [4; 32]).unwrap(), *cookie, "drawn once");
         let (password, new) = data.admin_password(|| [1; 32]).unwrap().unwrap();
         assert_eq!((password.as_str(), new), ("bbbbbb-bbbbbb-bbbbbb-bbbbbb", true));
         let (again, new) = data.admin_password(|| [2; 32]).unwrap().unwrap();
         assert_eq!((again, new), (password, false));
-        for file in [KEY_FILE, PASSWORD_FILE] {
+        for file in ["data.key", COOKIE_FILE, PASSWORD_FILE] {
             let mode = fs::metadata(path.join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
+        data.keep(Kept::DataKey, None).unwrap();
+        assert!(data.kept(Kept::DataKey).unwrap().is_none());
         fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
-    fn a_folder_with_data_never_gets_a_new_key() {
-        let path = folder("old");
+    fn what_others_may_read_or_guess_is_refused() {
+        let path = folder("open");
         let data = DataFolder::open(&path).unwrap();
-        data.key(|| [7; 32]).unwrap();
-        fs::write(path.join("tern.redb"), b"x").unwrap();
+        data.keep(Kept::DataKey, Some(&[7; 32])).unwrap();
+        fs::set_permissions(path.join("data.key"), fs::Permissions::from_mode(0o644)).unwrap();
+        let error = data.kept(Kept::DataKey).unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+        write_secret(&data.cookie_file(), b"secret7\n").unwrap();
+        let error = data.cookie(|| [1; 32]).unwrap_err().to_string();
+        assert!(error.contains("tern cluster cookie"), "{error}");
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_set_aside_is_whole_and_the_identity_stays() {
+        let path = folder("aside");
         let data = DataFolder::open(&path).unwrap();
-        fs::set_permissions(path.join(KEY_FILE), fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(data.key(|| [8; 32]), Err(DataError::KeyFileOpen { .. })));
-        fs::remove_file(path.join(KEY_FILE)).unwrap();
-        assert!(matches!(data.key(|| [8; 32]), Err(DataError::KeyFileMissing { .. })));
-        assert!(data.admin_password(|| [1; 32]).unwrap().is_none());
+        data.keep(Kept::DataKey, Some(&[7; 32])).unwrap();
+        data.keep(Kept::NodeKey, Some(&[8; 32])).unwrap();
+        fs::write(path.join(STORAGE_FILE), b"x").unwrap();
+        let aside = data.set_aside("pre-join").unwrap();
+        assert_eq!(fs::read(aside.join(STORAGE_FILE)).unwrap(), b"x");
+        assert_eq!(fs::read(aside.join("data.key")).unwrap(), [7; 32]);
+        assert!(!data.has_data() && data.kept(Kept::NodeKey).unwrap().is_some());
         fs::remove_dir_all(path).unwrap();
     }
 }

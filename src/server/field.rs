@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use clock::{Duration, Instant};
+use gateway::semtech::{Downward, Upward, parse_downward, parse_upward};
 use host::world::World;
 use lorawan::{DevEui, GatewayEui, TxStatus};
 use radio::{
@@ -45,8 +47,8 @@ pub struct FieldDevice {
 /// Who is in the field, and where the server is.
 #[derive(Clone, Debug)]
 pub struct FieldConfig {
-    /// The server's UDP address.
-    pub server: SocketAddr,
+    /// UDP addresses of servers: gateways have one each, in turn.
+    pub servers: Vec<SocketAddr>,
     /// Gateways.
     pub gateways: Vec<ForwarderConfig>,
     /// Devices.
@@ -84,6 +86,13 @@ pub enum FieldEvent {
         /// What it said.
         status: TxStatus,
     },
+    /// The server has acknowledged a frame to a gateway.
+    Accepted {
+        /// Which.
+        gateway: GatewayEui,
+        /// The whole PHYPayload.
+        frame: Bytes,
+    },
     /// A gateway dropped a datagram of the server without a word.
     Dropped {
         /// Which.
@@ -97,6 +106,7 @@ enum Order {
     Join(DevEui),
     Send(DevEui, AppUplink),
     Transmit(OnAir),
+    Point(usize, SocketAddr),
 }
 
 struct Datagram {
@@ -134,7 +144,7 @@ impl Field {
         report: impl FnMut(FieldEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let world = RealWorld::new();
+        let world = RealWorld::without_folder();
         let (orders, ordered) = mpsc::channel(QUEUE_MAX);
         let clock = world.clone();
         let (opened, open) = std::sync::mpsc::sync_channel(1);
@@ -176,6 +186,14 @@ impl Field {
         self.order(Order::Transmit(frame))
     }
 
+    /// Lets a gateway send to another server from now on, and open its way down there at once.
+    ///
+    /// * `gateway`: its place in [`FieldConfig::gateways`].
+    /// * Errors: as [`Self::join`].
+    pub fn point(&self, gateway: usize, server: SocketAddr) -> Result<(), FieldError> {
+        self.order(Order::Point(gateway, server))
+    }
+
     /// The field's clock.
     pub fn now(&self) -> Instant {
         self.world.now().instant
@@ -204,6 +222,36 @@ struct Gateway {
     forwarder: Forwarder,
     up: Arc<UdpSocket>,
     down: Arc<UdpSocket>,
+    /// The frames of the latest PUSH_DATA, and its token.
+    pushed: Option<(u16, Vec<Bytes>)>,
+}
+
+impl Gateway {
+    fn push(&mut self, bytes: &[u8]) {
+        if let Ok(Upward::PushData(head, data)) = parse_upward(bytes)
+            && !data.rxpks.is_empty()
+        {
+            let frames = data.rxpks.into_iter().map(|rxpk| rxpk.phy_payload).collect();
+            self.pushed = Some((head.token, frames));
+        }
+        // A full buffer or a dead server: datagrams get lost, as they do.
+        let _ = self.up.try_send(bytes);
+    }
+
+    /// What the server says it has taken.
+    fn accepted(&mut self, bytes: &[u8]) -> Vec<Bytes> {
+        let Ok(Downward::PushAck { token }) = parse_downward(bytes) else { return Vec::new() };
+        let pushed = self.pushed.take_if(|(pushed, _)| *pushed == token);
+        pushed.map(|(_, frames)| frames).unwrap_or_default()
+    }
+
+    async fn point(&mut self, now: Instant, server: SocketAddr) {
+        for socket in [&self.up, &self.down] {
+            // Loopback, or wherever the first server was: it can be reached or gets lost.
+            let _ = socket.connect(server).await;
+        }
+        self.forwarder.start(now);
+    }
 }
 
 /// What is on its way to the gateways: heard when it ends.
@@ -231,13 +279,14 @@ impl Ground {
     ) -> io::Result<(Self, mpsc::Receiver<Datagram>)> {
         let (arrive, datagrams) = mpsc::channel(QUEUE_MAX);
         let mut gateways = Vec::new();
-        for (gateway, settings) in config.gateways.into_iter().enumerate() {
-            let up = socket(config.server).await?;
-            let down = socket(config.server).await?;
+        let servers = config.servers.iter().cycle();
+        for ((gateway, settings), server) in config.gateways.into_iter().enumerate().zip(servers) {
+            let up = socket(*server).await?;
+            let down = socket(*server).await?;
             for (socket, udp) in [(Socket::Up, &up), (Socket::Down, &down)] {
                 tokio::spawn(receive(gateway, socket, Arc::clone(udp), arrive.clone()));
             }
-            gateways.push(Gateway { forwarder: Forwarder::new(settings), up, down });
+            gateways.push(Gateway { forwarder: Forwarder::new(settings), up, down, pushed: None });
         }
         let devices = config.devices.into_iter();
         let devices = devices.map(|one| (Device::new(one.config), one.signals)).collect();
@@ -261,11 +310,16 @@ impl Ground {
                 biased;
                 datagram = datagrams.recv() => {
                     if let Some(Datagram { gateway, socket, bytes }) = datagram {
-                        let now = self.now();
-                        self.gateways[gateway].forwarder.handle_datagram(now, socket, &bytes);
+                        self.receive(gateway, socket, &bytes);
                     }
                 }
                 order = orders.recv() => match order {
+                    Some(Order::Point(gateway, server)) => {
+                        let now = self.now();
+                        if let Some(gateway) = self.gateways.get_mut(gateway) {
+                            gateway.point(now, server).await;
+                        }
+                    }
                     Some(order) => self.obey(order),
                     None => return,
                 },
@@ -278,9 +332,19 @@ impl Ground {
         self.world.now().instant
     }
 
+    fn receive(&mut self, number: usize, socket: Socket, bytes: &[u8]) {
+        let now = self.now();
+        let gateway = &mut self.gateways[number];
+        gateway.forwarder.handle_datagram(now, socket, bytes);
+        for frame in gateway.accepted(bytes) {
+            (self.report)(FieldEvent::Accepted { gateway: gateway.forwarder.gateway(), frame });
+        }
+    }
+
     fn obey(&mut self, order: Order) {
         let now = self.now();
         let (dev_eui, uplink) = match order {
+            Order::Point(..) => return,
             Order::Transmit(frame) => return self.flying.push(Flying { frame, from: None }),
             Order::Join(dev_eui) => (dev_eui, None),
             Order::Send(dev_eui, uplink) => (dev_eui, Some(uplink)),
@@ -350,18 +414,15 @@ impl Ground {
     }
 
     fn drain_gateway(&mut self, number: usize) -> bool {
-        let Gateway { forwarder, up, down } = &mut self.gateways[number];
-        let gateway = forwarder.gateway();
+        let sender = &mut self.gateways[number];
+        let gateway = sender.forwarder.gateway();
         let mut any = false;
-        while let Some(effect) = forwarder.poll_effect() {
+        while let Some(effect) = sender.forwarder.poll_effect() {
             any = true;
             match effect {
-                // A full buffer or a dead server: datagrams get lost, as they do.
-                ForwarderEffect::Send { socket: Socket::Up, bytes } => {
-                    let _ = up.try_send(&bytes);
-                }
+                ForwarderEffect::Send { socket: Socket::Up, bytes } => sender.push(&bytes),
                 ForwarderEffect::Send { socket: Socket::Down, bytes } => {
-                    let _ = down.try_send(&bytes);
+                    let _ = sender.down.try_send(&bytes);
                 }
                 ForwarderEffect::Radiate(frame) => {
                     (self.report)(FieldEvent::Radiated { gateway, frame: frame.clone() });

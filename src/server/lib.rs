@@ -9,6 +9,7 @@ pub mod field;
 pub mod frame;
 pub mod handle;
 pub mod http;
+pub mod life;
 mod ports;
 pub mod run;
 pub mod world;

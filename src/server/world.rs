@@ -7,12 +7,15 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use clock::{Instant, Now, WallTime};
 use host::net::{Datagrams, Listener, Reader, Stream, Writer};
-use host::world::World;
+use host::world::{Kept, World};
 use openraft_rt_tokio::TokioRuntime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
+use zeroize::Zeroizing;
+
+use crate::data::DataFolder;
 use crate::disk::FileDisk;
 
 /// Receive buffer asked of the kernel for a gateways' socket: bursts wait here, not in the air.
@@ -24,20 +27,43 @@ const BACKLOG: u32 = 1024;
 #[derive(Clone, Debug)]
 pub struct RealWorld {
     origin: Arc<std::time::Instant>,
+    folder: Option<Arc<DataFolder>>,
+    family: Family,
+}
+
+/// Which addresses the peer links use: `node.proto_dist`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// `inet_tcp`: IPv4.
+    #[default]
+    V4,
+    /// `inet6_tcp`: IPv6.
+    V6,
 }
 
 impl RealWorld {
     /// The monotonic clock starts now.
+    ///
+    /// * `folder`: where the node keeps its secrets.
     #[must_use]
-    pub fn new() -> Self {
-        Self { origin: Arc::new(std::time::Instant::now()) }
+    pub fn new(folder: DataFolder, family: Family) -> Self {
+        let origin = Arc::new(std::time::Instant::now());
+        Self { origin, folder: Some(Arc::new(folder)), family }
+    }
+
+    /// A world for whoever needs sockets and a clock alone: it keeps nothing.
+    #[must_use]
+    pub fn without_folder() -> Self {
+        let origin = Arc::new(std::time::Instant::now());
+        Self { origin, folder: None, family: Family::V4 }
     }
 }
 
-impl Default for RealWorld {
-    fn default() -> Self {
-        Self::new()
-    }
+/// 32 bytes of the system's randomness.
+pub fn draw() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("without the system's randomness nothing is safe");
+    seed
 }
 
 impl World for RealWorld {
@@ -63,9 +89,7 @@ impl World for RealWorld {
     }
 
     fn seed(&self) -> [u8; 32] {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).expect("without the system's randomness nothing is safe");
-        seed
+        draw()
     }
 
     async fn bind_datagrams(&self, address: SocketAddr) -> io::Result<UdpSocketBound> {
@@ -86,6 +110,27 @@ impl World for RealWorld {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG).map(TcpListenerBound)
+    }
+
+    async fn resolve(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
+        let all = tokio::net::lookup_host(address).await?;
+        let wanted = |one: &SocketAddr| one.is_ipv6() == (self.family == Family::V6);
+        Ok(all.filter(wanted).collect())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpConnection> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(TcpConnection(stream))
+    }
+
+    fn kept(&self, what: Kept) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        self.folder.as_ref().map_or(Ok(None), |folder| folder.kept(what))
+    }
+
+    fn keep(&self, what: Kept, bytes: Option<&[u8]>) -> io::Result<()> {
+        let missing = || io::Error::other("there is no data folder");
+        self.folder.as_ref().ok_or_else(missing)?.keep(what, bytes)
     }
 }
 

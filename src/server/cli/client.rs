@@ -18,7 +18,7 @@ use super::Common;
 use super::login::Saved;
 
 /// The socket's name in a data folder.
-pub(super) const SOCKET: &str = "tern.sock";
+pub(crate) const SOCKET: &str = "tern.sock";
 /// How long a server may take to accept and to answer.
 const CALL_TIME_MAX: Duration = Duration::from_secs(40);
 /// Longest line of a stream.
@@ -77,7 +77,7 @@ fn next_step(status: u16, message: &str) -> &'static str {
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The socket in its data folder.
     Socket(PathBuf),
     /// Over TCP, as `host:port`, with a token.
@@ -153,14 +153,14 @@ pub(super) fn address_of(url: &str) -> Result<String, CliError> {
 
 /// Calls one server.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     place: Place,
     runtime: Runtime,
 }
 
 impl Client {
     /// A client; nothing is sent yet.
-    pub(super) fn new(place: Place) -> Result<Self, CliError> {
+    pub(crate) fn new(place: Place) -> Result<Self, CliError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CliError::Serve(error.to_string()))?;
         Ok(Self { place, runtime })
@@ -172,12 +172,12 @@ impl Client {
     }
 
     /// Asks for something.
-    pub(super) fn get(&self, path: &str) -> Result<Value, CliError> {
+    pub(crate) fn get(&self, path: &str) -> Result<Value, CliError> {
         self.call(Method::GET, path, None)
     }
 
     /// Makes or does something.
-    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, CliError> {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, CliError> {
         self.call(Method::POST, path, Some(body))
     }
 

@@ -1,7 +1,8 @@
 //! The `tern` command: what it understands, and where each part of it goes.
 
 mod account;
-mod client;
+pub(crate) mod client;
+mod cluster;
 mod device;
 mod events;
 mod frames;
@@ -50,7 +51,8 @@ enum Command {
     /// Run a node.
     #[command(after_long_help = teach::serve())]
     Serve(serve::ServeArgs),
-    /// Run a node with simulated gateways and devices over real sockets.
+    /// Run a node, or several, with simulated gateways and devices over real sockets.
+    #[command(after_help = teach::DEMO)]
     Demo(crate::demo::DemoArgs),
     /// Print the version of this program, and of the server if there is one.
     Version,
@@ -98,6 +100,11 @@ enum Command {
     /// The node: who it is and how it does.
     #[command(subcommand)]
     Node(account::NodeCommand),
+    /// The cluster: who is in it, who comes, who goes.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Serve no more gateways and let another node lead, before this one is stopped.
+    Drain,
 }
 
 /// Runs the command line of this process.
@@ -125,11 +132,14 @@ fn run(cli: Cli) -> Result<ExitCode, CliError> {
     let out = Out::new(common.json);
     match command {
         Command::Serve(args) => return serve::run(&args, common.data.as_deref()),
-        Command::Demo(args) => return serve::demo(args),
+        Command::Demo(args) => return serve::demo(args, out.json),
         Command::Frame(command) => return frames::run(command, &out),
         Command::Version => return login::version(&common, &out),
         Command::Login(args) => return login::login(&args, &out).map(|()| ok()),
         Command::Logout => return login::logout(&out).map(|()| ok()),
+        Command::Cluster(cluster::ClusterCommand::Cookie { command }) => {
+            return cluster::cookie(command.as_ref(), &common, &out).map(|()| ok());
+        }
         Command::Watch(_)
         | Command::Tenant(_)
         | Command::Application(_)
@@ -141,7 +151,9 @@ fn run(cli: Cli) -> Result<ExitCode, CliError> {
         | Command::ApiKey(_)
         | Command::MqttUser(_)
         | Command::Events(_)
-        | Command::Node(_) => {}
+        | Command::Node(_)
+        | Command::Cluster(_)
+        | Command::Drain => {}
     }
     let client = Client::new(Place::find(&common)?)?;
     match command {
@@ -157,6 +169,8 @@ fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::MqttUser(command) => account::mqtt_user(command, &client, &out),
         Command::Events(args) => events::events(&args, &client, &out),
         Command::Node(command) => account::node(command, &client, &out),
+        Command::Cluster(command) => cluster::cluster(command, &client, &out),
+        Command::Drain => account::node(account::NodeCommand::Drain, &client, &out),
         Command::Serve(_)
         | Command::Demo(_)
         | Command::Frame(_)

@@ -16,6 +16,7 @@ use crate::config::{Config, Source};
 use crate::demo::DemoArgs;
 use crate::handle::NodeHandle;
 use crate::http::{HttpError, HttpServer, HttpSettings};
+use crate::life::Life;
 use crate::ports::holder;
 use crate::run::{self, Running, ServeError};
 
@@ -37,6 +38,9 @@ pub(super) struct ServeArgs {
     /// Any value of the configuration.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// Stop when the standard input ends: with whoever started it.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 impl ServeArgs {
@@ -81,13 +85,13 @@ pub(super) fn run(args: &ServeArgs, data: Option<&Path>) -> Result<ExitCode, Cli
     let config = args.config(data)?;
     start_logging(&config.log_level)?;
     raise_file_limit();
-    runtime()?.block_on(serve(&config))
+    runtime()?.block_on(serve(&config, args.until_stdin_ends))
 }
 
 /// Runs the demonstration.
-pub(super) fn demo(args: DemoArgs) -> Result<ExitCode, CliError> {
+pub(super) fn demo(args: DemoArgs, json: bool) -> Result<ExitCode, CliError> {
     start_logging("warn,openraft=error")?;
-    let ran = runtime()?.block_on(crate::demo::run(args));
+    let ran = runtime()?.block_on(crate::demo::run(args, json));
     ran.map(|()| ExitCode::SUCCESS).map_err(|error| CliError::Serve(error.to_string()))
 }
 
@@ -120,42 +124,39 @@ fn start_logging(level: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn serve(config: &Config) -> Result<ExitCode, CliError> {
-    let running = run::start(&config.serve).await.map_err(|error| explained(&error))?;
-    let calls = running.handle.clone();
-    let node = NodeHandle::new(move |credentials, operation| {
-        let calls = calls.clone();
-        async move { calls.call(credentials, operation).await }
-    });
+async fn serve(config: &Config, until_stdin_ends: bool) -> Result<ExitCode, CliError> {
+    // The storage first: it shows whether another process has the folder.
+    let prepared = run::prepare(&config.serve).map_err(|error| explained(&error))?;
+    let life = Life::new(config.serve.clone());
+    let node = life.node();
     let settings = HttpSettings {
         listen: vec![config.serve.http],
-        socket: Some(running.data.join(SOCKET)),
+        socket: Some(prepared.folder().path().join(SOCKET)),
         connections_max: config.http_connections_max,
         ..HttpSettings::default()
     };
-    let http = match HttpServer::start(node.clone(), settings).await {
-        Ok(http) => http,
-        Err(error) => {
-            running.handle.stop().await;
-            return Err(match &error {
-                HttpError::Bind { address, .. } => taken("tcp", *address, "listen.http", &error),
-                HttpError::Socket { .. } => CliError::Serve(error.to_string()),
-            });
-        }
-    };
-    greet(&running, &node, &http).await;
+    let http = HttpServer::start(node.clone(), settings).await.map_err(|error| match &error {
+        HttpError::Bind { address, .. } => taken("tcp", *address, "listen.http", &error),
+        HttpError::Socket { .. } => CliError::Serve(error.to_string()),
+    })?;
+    let ready = async |running: Running| greet(&running, &node, &http).await;
     let ended = tokio::select! {
         biased;
-        text = running.handle.failed() => Err(CliError::Serve(text)),
-        () = told_to_stop() => Ok(ExitCode::SUCCESS),
+        ended = life.live(prepared, ready) => ended,
+        () = told_to_stop(until_stdin_ends) => {
+            drop(http);
+            life.stop().await;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
     drop(http);
-    running.handle.stop().await;
-    ended
+    let aside = ended.map_err(|error| explained(&error))?;
+    eprintln!("tern: removed from cluster; its data lies in {}", aside.display());
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Ctrl-C or a TERM.
-async fn told_to_stop() {
+/// Ctrl-C, a TERM, or the end of the standard input if that is watched.
+async fn told_to_stop(until_stdin_ends: bool) {
     let Ok(mut term) = signal(SignalKind::terminate()) else {
         let _ = tokio::signal::ctrl_c().await;
         return;
@@ -164,6 +165,20 @@ async fn told_to_stop() {
         biased;
         _ = term.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
+        () = stdin_ended(), if until_stdin_ends => {}
+    }
+}
+
+/// Waits on a thread of its own, which is simply left behind: a read cannot be taken back.
+async fn stdin_ended() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let wait = move || {
+        let ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // Nobody waits any more: the process stops already.
+        let _ = tell.send(ended);
+    };
+    if std::thread::Builder::new().name("stdin".into()).spawn(wait).is_ok() {
+        let _ = told.await;
     }
 }
 

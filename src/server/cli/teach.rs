@@ -16,6 +16,20 @@ From nothing to a reading:
 Wherever an id is asked a name does as well. EUIs and keys take dashes, colons, spaces, either case.
 On the server's own host no password is needed; elsewhere: tern login http://HOST:8080";
 
+pub(super) const CLUSTER_JOIN: &str = "\
+  tern cluster join n1@10.0.0.1            on either side; the empty side joins
+  tern cluster join n1@10.0.0.1:6370       where the port of its peer links is another one
+Both need the same cookie: see `tern cluster cookie`. Nothing is destroyed: what the joiner had lies
+in data.pre-join-.. in its data folder. A node with devices joins only with --discard-local.";
+
+pub(super) const DEMO: &str = "\
+  tern demo                        one node, two gateways, until Ctrl-C
+  tern demo --nodes 3              three are one server: after 10 s (a third of --for) the leader
+                                   is killed with SIGKILL and starts again; the last line counts
+                                   what a live gateway accepted, what was delivered, what is lost
+  tern demo --nodes 3 --for 60s    ends by itself, with an error if anything was lost
+  tern demo --json                 one JSON object a line";
+
 pub(super) const WATCH: &str = "\
 Each line says what was seen, the verdict, and what to do. Colours only on a terminal.
   tern watch                       everything, from now on, after the last lines

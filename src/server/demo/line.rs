@@ -1,18 +1,78 @@
-//! One event as one aligned line for people.
+//! One event as one aligned line for people, or as JSON for programs.
+
+use std::io::{self, IsTerminal, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::DemoError;
 use super::link::Message;
 
 /// Whether lines are coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+enum Style {
     /// No escape sequences.
     Plain,
     /// A terminal.
     Coloured,
+}
+
+/// Where lines go, and in which form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Voice {
+    style: Style,
+    json: bool,
+}
+
+impl Voice {
+    /// Standard output; coloured on a terminal.
+    pub(super) fn new(json: bool) -> Self {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { style: if colour { Style::Coloured } else { Style::Plain }, json }
+    }
+
+    /// An event.
+    pub(super) fn event(self, event: &Event) -> Result<(), DemoError> {
+        match self.json {
+            true => say(&json!({"event": event.kind, "body": event.body}).to_string()),
+            false => say(&event.line(self.style)),
+        }
+    }
+
+    /// What a device has heard.
+    pub(super) fn heard(self, time: &str, device: &str, what: &str) -> Result<(), DemoError> {
+        match self.json {
+            true => say(&json!({"heard": what.trim_end(), "device": device}).to_string()),
+            false => say(&row(time, "heard", device, what, self.style)),
+        }
+    }
+
+    /// What happens besides.
+    pub(super) fn note(self, text: &str, json: &Value) -> Result<(), DemoError> {
+        let (on, off) = match self.style {
+            Style::Plain => ("", ""),
+            Style::Coloured => ("\x1b[1m", "\x1b[0m"),
+        };
+        if self.json { say(&json.to_string()) } else { say(&format!("{on}{text}{off}")) }
+    }
+
+    /// A line for people; programs have the events.
+    pub(super) fn text(self, text: &str) -> Result<(), DemoError> {
+        if self.json { Ok(()) } else { say(text) }
+    }
+
+    /// An empty line for people.
+    pub(super) fn blank(self) -> Result<(), DemoError> {
+        self.text("")
+    }
+}
+
+/// Writes a line; a pipe that was closed ends the demonstration.
+fn say(text: &str) -> Result<(), DemoError> {
+    let mut out = io::stdout().lock();
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    written.map_err(|source| DemoError::Io { what: "standard output", source })
 }
 
 /// An event as MQTT delivered it: its kind and its JSON.
@@ -41,12 +101,17 @@ impl Event {
         self.body.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
     }
 
+    /// The number of an uplink.
+    pub(super) fn fcnt(&self) -> u32 {
+        u32::try_from(self.number("/fCnt")).unwrap_or_default()
+    }
+
     fn is(&self, pointer: &str) -> bool {
         self.body.pointer(pointer).and_then(Value::as_bool).unwrap_or_default()
     }
 
     /// The line: time of day, kind, device, and what there is to say.
-    pub(super) fn line(&self, style: Style) -> String {
+    fn line(&self, style: Style) -> String {
         let time = self.text("/time").get(11..).unwrap_or_default().trim_end_matches('Z');
         let device = self.text("/deviceInfo/deviceName");
         let what = match self.kind.as_str() {
@@ -87,7 +152,7 @@ impl Event {
 }
 
 /// One line. What a device has heard is of the kind `heard`; the others are events.
-pub(super) fn row(time: &str, kind: &str, device: &str, what: &str, style: Style) -> String {
+fn row(time: &str, kind: &str, device: &str, what: &str, style: Style) -> String {
     let (on, off) = match (style, kind) {
         (Style::Plain, _) => ("", ""),
         (Style::Coloured, "join") => ("\x1b[32m", "\x1b[0m"),

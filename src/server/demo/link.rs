@@ -47,7 +47,7 @@ impl Link {
     ) -> io::Result<Self> {
         let stream = TcpStream::connect(broker).await?;
         stream.set_nodelay(true)?;
-        let world = RealWorld::new();
+        let world = RealWorld::without_folder();
         let client = Client::new(world.now().instant, config);
         let (publications, to_publish) = mpsc::channel(QUEUE_MAX);
         let (deliver, messages) = mpsc::channel(QUEUE_MAX);

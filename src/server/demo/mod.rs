@@ -1,14 +1,19 @@
-//! `tern demo`: a node on loopback with simulated gateways and devices around it, over real
-//! sockets; and `tern demo cases`: a file of server cases against a fresh node.
+//! `tern demo`: nodes on loopback with simulated gateways and devices around them, over real
+//! sockets; with several, one is killed on the way. And `tern demo cases`: a file of server cases
+//! against a fresh node.
 //!
-//! Nothing here has a way into the node that others have not: operations of the API, datagrams,
-//! MQTT. What it makes goes with it.
+//! Nothing here has a way into a node that others have not: operations of the API, datagrams, MQTT.
+//! What it makes goes with it.
 
 pub mod cases;
+mod ledger;
 mod line;
 pub mod link;
 pub mod node;
+mod nodes;
+mod outage;
 mod play;
+mod provision;
 
 use std::io;
 use std::path::PathBuf;
@@ -32,6 +37,10 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 6,
           value_parser = clap::value_parser!(u8).range(1..=100))]
     pub devices: u8,
+    /// Nodes of one cluster; with two or more, one is killed on the way and comes back.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub nodes: u8,
     /// Something else than the demonstration.
     #[command(subcommand)]
     pub command: Option<DemoCommand>,
@@ -99,11 +108,12 @@ impl DemoError {
 
 /// Runs it, until it is over or Ctrl-C.
 ///
+/// * `json`: each line is an object for programs.
 /// * Errors: [`DemoError`]; nothing is left behind.
-pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
+pub async fn run(args: DemoArgs, json: bool) -> Result<(), DemoError> {
     match args.command {
         Some(DemoCommand::Cases { file }) => cases::run_file(&file).await,
-        None => play::run(&args).await,
+        None => play::run(&args, line::Voice::new(json)).await,
     }
 }
 

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use host::forming::Beginning;
 use host::service::Handle;
 use lorawan::NetId;
 use node::api::wire::{Application, Created, DeviceProfile, Gateway, MqttUser, MqttUserCreated};
 use node::api::{Credentials, Operation, Outcome};
 
 use super::DemoError;
-use crate::run::{self, Running, ServeSettings};
-use crate::world::RealWorld;
+use crate::run::{self, ClusterSettings, Running, ServeSettings};
+use crate::world::{Family, RealWorld};
 
 /// The tenant that every cluster is founded with.
 const TENANT: &str = "tern";
@@ -23,14 +24,20 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// A folder in the system's temporary folder; removed when dropped.
 #[derive(Debug)]
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    /// A name that nobody else has; whoever writes makes it.
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tern-demo-{}-{number}", std::process::id());
         Self(std::env::temp_dir().join(name))
+    }
+
+    /// Where.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -93,6 +100,15 @@ impl DemoNode {
             gateway_delay: Duration::from_millis(100),
             session_expiry_s: 3_600,
             cluster_name: "demo".to_owned(),
+            ticktime: cluster::detector::TICKTIME_DEFAULT,
+            cluster: ClusterSettings {
+                name: "tern@127.0.0.1".to_owned(),
+                listen: vec![any],
+                address: "127.0.0.1:0".to_owned(),
+                family: Family::V4,
+                cookie: None,
+                beginning: Beginning::Alone,
+            },
             reserve_bytes: RESERVE_BYTES,
         };
         let Running { handle, .. } = run::start(&serve).await?;
@@ -171,11 +187,6 @@ impl DemoNode {
             return Err(DemoError::unexpected(what, outcome));
         };
         Ok(created.clone())
-    }
-
-    /// Waits until the node cannot go on, and says why.
-    pub async fn failed(&self) -> DemoError {
-        DemoError::Node(self.handle.failed().await)
     }
 
     /// Stops the node and removes its folder.

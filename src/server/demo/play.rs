@@ -1,271 +1,287 @@
-//! The demonstration itself: devices join and report, an application answers some of them, and
-//! every event is printed as MQTT delivers it.
+//! The demonstration itself: devices join and report, an application answers some of them, every
+//! event is printed as MQTT delivers it, and with several nodes one of them dies.
 
-use std::collections::BTreeSet;
 use std::future::Future;
-use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clock::{Instant, Now};
 use host::world::World;
-use lorawan::{DevEui, GatewayEui, JoinEui, Key, Region};
+use lorawan::{GatewayEui, Region};
 use mqtt::{ClientConfig, Version};
-use node::api::Operation;
-use node::api::wire::{Device, DeviceKeys, DeviceProfile};
-use radio::{AppUplink, DeviceConfig, DeviceEffect, ForwarderConfig, Sent, Signal};
+use radio::{AppUplink, DeviceEffect, ForwarderConfig, Sent};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::line::{Event, Style, readable, row};
+use super::ledger::Ledger;
+use super::line::{Event, Voice, readable};
 use super::link::Link;
-use super::node::{DemoNode, NodeSettings};
+use super::nodes::Nodes;
+use super::outage::{Outage, Turn};
+use super::provision::{Actor, Cast, GATEWAYS, provision};
 use super::{DemoArgs, DemoError};
-use crate::field::{Field, FieldConfig, FieldDevice, FieldEvent};
+use crate::field::{Field, FieldConfig, FieldEvent};
 use crate::world::RealWorld;
 
-/// The gateways' EUIs.
-const GATEWAYS: [(u64, &str); 2] =
-    [(0x0016_C001_F153_A14C, "roof"), (0x0016_C001_F153_A14D, "cellar")];
-/// The first device's EUI.
-const FIRST_DEVICE: u64 = 0x70B3_D57E_D000_0001;
-/// The application's name.
-const APPLICATION: &str = "demo";
 /// How long after the end what is on its way may still arrive.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// The same where a node may have to come back for it.
+const LAST_WORDS_OF_MANY: Duration = Duration::from_secs(20);
 /// How often the script looks at its devices.
 const STEP: Duration = Duration::from_millis(100);
+/// How often the ledger is shown.
+const LEDGER_EVERY: Duration = Duration::from_secs(5);
+/// Between two tries of the subscriber.
+const RECONNECT_EVERY: Duration = Duration::from_millis(200);
+/// How long its session outlives a connection, in seconds.
+const SESSION_S: u32 = 600;
 /// Every so many uplinks of a device the application answers.
 const ANSWER_EVERY: u32 = 3;
 /// Events of the field that wait for the script.
 const FIELD_EVENTS_MAX: usize = 4_096;
 
-/// One simulated device and where it stands in the script.
-struct Actor {
-    dev_eui: DevEui,
-    name: String,
-    quantity: Quantity,
-    joined: bool,
-    uplinks: u32,
-    /// When it does the next thing.
-    next: Instant,
-}
-
-/// What a device measures.
-#[derive(Clone, Copy)]
-enum Quantity {
-    Temperature,
-    Door,
-    Meter,
-    Moisture,
-}
-
-impl Quantity {
-    const ALL: [(Self, &'static str); 4] = [
-        (Self::Temperature, "room-temp"),
-        (Self::Door, "front-door"),
-        (Self::Meter, "water-meter"),
-        (Self::Moisture, "soil"),
-    ];
-
-    /// A reading that changes a little each time.
-    fn reading(self, number: u32) -> String {
-        match self {
-            Self::Temperature => format!("{}.{} C", 20 + number % 3, number * 7 % 10),
-            Self::Door if number.is_multiple_of(2) => "closed".to_owned(),
-            Self::Door => "open".to_owned(),
-            Self::Meter => format!("{:.3} m3", 118.25 + f64::from(number) * 0.012),
-            Self::Moisture => format!("{} %", 41 - number % 9),
-        }
-    }
-}
-
-/// What the demonstration has seen; the summary is made of it.
-#[derive(Default)]
-struct Tally {
-    joined: BTreeSet<String>,
-    sent: u32,
-    delivered: BTreeSet<String>,
-    answered: u32,
-    queued: u32,
-    heard: u32,
-    acknowledged: BTreeSet<String>,
-}
-
 struct Play {
     world: RealWorld,
+    nodes: Nodes,
     field: Field,
+    /// The node that each gateway sends to.
+    points: Vec<usize>,
     actors: Vec<Actor>,
     application: String,
-    link: Link,
-    style: Style,
-    tally: Tally,
+    client: ClientConfig,
+    /// The subscriber; `None` while it looks for a node.
+    link: Option<Link>,
+    /// Where the next one comes from.
+    links: mpsc::Receiver<(usize, Link)>,
+    found: mpsc::Sender<(usize, Link)>,
+    voice: Voice,
+    ledger: Ledger,
+    /// When the ledger is shown next.
+    ledger_at: Instant,
 }
 
 /// Runs the demonstration.
-pub(super) async fn run(args: &DemoArgs) -> Result<(), DemoError> {
+pub(super) async fn run(args: &DemoArgs, voice: Voice) -> Result<(), DemoError> {
     let region = Region::from_name(&args.region)?;
-    say("Starting a node on loopback, in a temporary folder.")?;
-    let node = DemoNode::start(NodeSettings::new(region.name)).await?;
-    let played = play(args, region, &node).await;
-    node.stop().await;
-    played
-}
-
-async fn play(args: &DemoArgs, region: &'static Region, node: &DemoNode) -> Result<(), DemoError> {
-    let (application, actors, devices) = provision(node, region, args.devices).await?;
-    let account = node.account("demo").await?;
-    let client = ClientConfig::new(Version::V5, "tern-demo");
-    let client = client.account(&account.name, &account.password);
-    let link = Link::open(node.mqtt(), client, &["application/#"]).await;
-    let link = link.map_err(|source| DemoError::Io { what: "MQTT", source })?;
-    let gateways = GATEWAYS.iter().zip(1..).map(|((eui, _), seed)| {
-        ForwarderConfig::new(GatewayEui::from_be_bytes(eui.to_be_bytes()), [seed; 32])
-    });
-    let config = FieldConfig { server: node.udp(), gateways: gateways.collect(), devices };
+    let how_many =
+        if args.nodes == 1 { "a node".to_owned() } else { format!("{} nodes", args.nodes) };
+    let text = format!("Starting {how_many} on loopback, in a temporary folder.");
+    voice.note(&text, &json!({"note": "starting", "nodes": args.nodes}))?;
+    let mut interrupted = Box::pin(interrupted());
+    let nodes = tokio::select! {
+        nodes = Nodes::start(args.nodes, region.name) => nodes?,
+        () = &mut interrupted => return Ok(()),
+    };
+    let cast = provision(&nodes.all[0], nodes.all.len(), region, args.devices)?;
     let (report, events) = mpsc::channel(FIELD_EVENTS_MAX);
-    // What the script cannot take it would only have counted.
-    let field = Field::start(config, move |event| drop(report.try_send(event)));
-    let field = field.map_err(|source| DemoError::Io { what: "gateways", source })?;
-    say(&format!(
-        "{} simulated gateways send to udp {}, {} devices ({}) join through them.\n\
-         Every event, as MQTT delivers it from tcp {}{}; and what devices hear:\n",
-        GATEWAYS.len(),
-        node.udp(),
-        actors.len(),
-        region.name,
-        node.mqtt(),
-        if args.duration.is_some() { "" } else { " (Ctrl-C ends)" },
-    ))?;
-    let style = style();
-    let world = RealWorld::new();
-    let tally = Tally::default();
-    let mut play = Play { world, field, actors, application, link, style, tally };
-    play.run(args.duration, events, node.failed()).await?;
-    play.tally.close(play.actors.len())
-}
-
-/// Registers everything through the operations of the API.
-async fn provision(
-    node: &DemoNode,
-    region: &'static Region,
-    count: u8,
-) -> Result<(String, Vec<Actor>, Vec<FieldDevice>), DemoError> {
-    let application = node.application(APPLICATION).await?;
-    let channels = region.is_fixed_plan().then(|| (8..16).chain([65]).collect::<Vec<u8>>());
-    let profile = DeviceProfile {
-        name: "demo sensor".to_owned(),
-        region: region.name.to_owned(),
-        supports_otaa: true,
-        channels: if channels.is_some() { "8-15+65".to_owned() } else { String::new() },
-        ..DeviceProfile::default()
-    };
-    let profile = node.profile(profile).await?;
-    for (eui, name) in GATEWAYS {
-        node.gateway(&format!("{eui:016x}"), name).await?;
-    }
-    let world = RealWorld::new();
-    let (mut actors, mut devices) = (Vec::new(), Vec::new());
-    for number in 0..count {
-        let eui = FIRST_DEVICE + u64::from(number);
-        let dev_eui = DevEui::from_be_bytes(eui.to_be_bytes());
-        let (quantity, name) = Quantity::ALL[usize::from(number) % Quantity::ALL.len()];
-        let name = format!("{name}-{}", usize::from(number) / Quantity::ALL.len() + 1);
-        let key = world.seed().first_chunk::<16>().copied().unwrap_or_default();
-        register(node, dev_eui, &name, &application, &profile, key).await?;
-        let join_eui = JoinEui::from_be_bytes([0; 8]);
-        let seed = world.seed();
-        let mut config = DeviceConfig::otaa(region, dev_eui, join_eui, Key::from_bytes(key), seed);
-        config.channels.clone_from(&channels);
-        config.data_rate = if region.is_fixed_plan() { 3 } else { 5 };
-        devices.push(FieldDevice { config, signals: signals(number) });
-        let next = Instant::ZERO;
-        actors.push(Actor { dev_eui, name, quantity, joined: false, uplinks: 0, next });
-    }
-    Ok((application, actors, devices))
-}
-
-async fn register(
-    node: &DemoNode,
-    dev_eui: DevEui,
-    name: &str,
-    application: &str,
-    profile: &str,
-    key: [u8; 16],
-) -> Result<(), DemoError> {
-    let device = Device {
-        dev_eui: dev_eui.to_string(),
-        name: name.to_owned(),
-        application_id: application.to_owned(),
-        device_profile_id: profile.to_owned(),
-        ..Device::default()
-    };
-    node.call("device", Operation::CreateDevice(device)).await?;
-    let nwk_key = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let keys = DeviceKeys { dev_eui: dev_eui.to_string(), nwk_key, ..DeviceKeys::default() };
-    node.call("keys", Operation::CreateDeviceKeys(keys)).await.map(|_| ())
-}
-
-/// The roof hears everybody, the cellar every second one, each a little differently.
-fn signals(number: u8) -> Vec<Option<Signal>> {
-    let step = i16::from(number % 8);
-    let roof = Signal { rssi_dbm: -71 - 4 * step, snr_ddb: 95 - 10 * step };
-    let cellar = Signal { rssi_dbm: -98 - 2 * step, snr_ddb: 20 - 5 * step };
-    vec![Some(roof), number.is_multiple_of(2).then_some(cellar)]
-}
-
-fn style() -> Style {
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    if colour { Style::Coloured } else { Style::Plain }
+    let mut play = Play::open(nodes, cast, voice, report)?;
+    play.greet(region, args.duration.is_none())?;
+    play.run(args.duration, events, interrupted).await?;
+    play.close()
 }
 
 impl Play {
+    fn open(
+        nodes: Nodes,
+        cast: Cast,
+        voice: Voice,
+        report: mpsc::Sender<FieldEvent>,
+    ) -> Result<Self, DemoError> {
+        let forwarder = |(gateway, seed): (&GatewayEui, u8)| {
+            let mut config = ForwarderConfig::new(*gateway, [seed; 32]);
+            if nodes.all.len() > 1 {
+                // Whoever takes over must soon know the way down.
+                config.keepalive = Duration::from_secs(1);
+            }
+            config
+        };
+        let config = FieldConfig {
+            servers: nodes.all.iter().map(|node| node.udp).collect(),
+            gateways: cast.gateways.iter().zip(1..).map(forwarder).collect(),
+            devices: cast.devices,
+        };
+        // What the script cannot take it would only have counted.
+        let field = Field::start(config, move |event| drop(report.try_send(event)));
+        let field = field.map_err(|source| DemoError::Io { what: "gateways", source })?;
+        let client = ClientConfig::new(Version::V5, "tern-demo").account("demo", &cast.password);
+        let (found, links) = mpsc::channel(1);
+        let world = RealWorld::without_folder();
+        let ledger_at = world.now().instant + LEDGER_EVERY;
+        let servers = nodes.all.len();
+        let play = Self {
+            world,
+            nodes,
+            field,
+            points: (0..cast.gateways.len()).map(|gateway| gateway % servers).collect(),
+            actors: cast.actors,
+            application: cast.application,
+            client: client.persistent(SESSION_S),
+            link: None,
+            links,
+            found,
+            voice,
+            ledger: Ledger::default(),
+            ledger_at,
+        };
+        play.connect();
+        Ok(play)
+    }
+
+    fn greet(&self, region: &Region, endless: bool) -> Result<(), DemoError> {
+        let join = |addresses: Vec<String>| addresses.join(", ");
+        let udp = join(self.nodes.all.iter().map(|node| node.udp.to_string()).collect());
+        let mqtt = join(self.nodes.all.iter().map(|node| node.mqtt.to_string()).collect());
+        let text = format!(
+            "{} simulated gateways send to udp {udp}, {} devices ({}) join through them.\n\
+             Every event, as MQTT delivers it from tcp {mqtt}{}; and what devices hear:\n",
+            self.points.len(),
+            self.actors.len(),
+            region.name,
+            if endless { " (Ctrl-C ends)" } else { "" },
+        );
+        self.voice.note(&text, &json!({"note": "ready", "udp": udp, "mqtt": mqtt}))
+    }
+
     async fn run(
         &mut self,
         duration: Option<Duration>,
         mut events: mpsc::Receiver<FieldEvent>,
-        failed: impl Future<Output = DemoError>,
+        mut interrupted: impl Future<Output = ()> + Unpin,
     ) -> Result<(), DemoError> {
         let begun = self.now();
         for (number, actor) in (0..).zip(&mut self.actors) {
             actor.next = begun + Duration::from_millis(350) * number;
         }
         let end = duration.map(|duration| begun + duration);
+        let mut outage = Outage::new(self.nodes.all.len(), begun, duration);
         let mut closing = None;
-        let interrupted = interrupted();
-        tokio::pin!(failed, interrupted);
         let mut steps = tokio::time::interval(STEP);
         loop {
             tokio::select! {
-                message = self.link.message() => match message {
+                message = next_message(&mut self.link) => match message {
                     Some(message) => if let Some(event) = Event::read(&message) {
                         self.take(&event)?;
                     },
-                    None => return Err(DemoError::Failed("the MQTT connection ended".into())),
+                    None => self.unlinked()?,
                 },
+                Some((node, link)) = self.links.recv() => self.linked(node, link)?,
                 Some(event) = events.recv() => self.watch(event)?,
                 _ = steps.tick() => {
                     let now = self.now();
                     if closing.is_none() && end.is_some_and(|end| end <= now) {
-                        closing = Some(now + LAST_WORDS);
+                        closing = Some(now + self.last_words());
                     }
+                    self.story(now, &mut outage)?;
                     match closing {
-                        Some(until) if until <= now || self.tally.is_complete() => return Ok(()),
+                        Some(until) if until <= now => return Ok(()),
+                        Some(_) if self.ledger.is_complete() && !outage.is_on() => return Ok(()),
                         Some(_) => {}
                         None => self.act(now),
                     }
                 }
                 () = &mut interrupted, if closing.is_none() => {
-                    closing = Some(self.now() + LAST_WORDS);
+                    closing = Some(self.now() + self.last_words());
                 }
-                error = &mut failed => return Err(error),
             }
         }
     }
 
     fn now(&self) -> Instant {
         self.world.now().instant
+    }
+
+    fn last_words(&self) -> Duration {
+        if self.nodes.all.len() == 1 { LAST_WORDS } else { LAST_WORDS_OF_MANY }
+    }
+
+    /// A node dies and comes back; the ledger is shown now and then.
+    fn story(&mut self, now: Instant, outage: &mut Outage) -> Result<(), DemoError> {
+        if let Some(error) = self.nodes.ended() {
+            return Err(error);
+        }
+        let points = &self.points;
+        let names = |node: usize| {
+            let at = |(number, (_, name)): (usize, &(u64, &'static str))| {
+                (points.get(number) == Some(&node)).then_some(*name)
+            };
+            GATEWAYS.iter().enumerate().filter_map(at).collect()
+        };
+        if let Some(Turn { text, json, point }) = outage.step(now, &mut self.nodes, names)? {
+            self.voice.note(&format!("{}   >>>   {text}", self.time()), &json)?;
+            self.show_ledger(Some(now))?;
+            if let Some((from, to)) = point {
+                self.point(from, to);
+            }
+        }
+        if self.ledger_at <= now {
+            self.show_ledger(Some(now))?;
+        }
+        Ok(())
+    }
+
+    fn show_ledger(&mut self, now: Option<Instant>) -> Result<(), DemoError> {
+        self.ledger_at = self.now() + LEDGER_EVERY;
+        if self.nodes.all.len() == 1 {
+            return Ok(());
+        }
+        let text = format!("{}   ===   {}", self.time(), self.ledger.line(now));
+        self.voice.note(&text, &self.ledger.json(now))
+    }
+
+    /// The gateways of a node send to another one from now on.
+    fn point(&mut self, home: usize, to: usize) {
+        let nodes = self.nodes.all.len();
+        for (gateway, point) in self.points.iter_mut().enumerate() {
+            if gateway % nodes == home {
+                *point = to;
+                // Full only if the field's thread stands still.
+                let _ = self.field.point(gateway, self.nodes.all[to].udp);
+            }
+        }
+    }
+
+    /// Looks for a node that takes the subscriber in, in a task of its own.
+    fn connect(&self) {
+        let brokers: Vec<SocketAddr> = self.nodes.all.iter().map(|node| node.mqtt).collect();
+        let (client, found) = (self.client.clone(), self.found.clone());
+        tokio::spawn(async move {
+            for (node, broker) in brokers.iter().enumerate().cycle() {
+                let link = Link::open(*broker, client.clone(), &["application/#"]).await;
+                if let Ok(link) = link {
+                    // The demonstration is over: nobody wants it.
+                    let _ = found.send((node, link)).await;
+                    return;
+                }
+                tokio::time::sleep(RECONNECT_EVERY).await;
+            }
+        });
+    }
+
+    fn unlinked(&mut self) -> Result<(), DemoError> {
+        self.link = None;
+        if self.nodes.all.len() == 1 {
+            return Err(DemoError::Failed("the MQTT connection ended".into()));
+        }
+        self.connect();
+        Ok(())
+    }
+
+    fn linked(&mut self, node: usize, link: Link) -> Result<(), DemoError> {
+        self.link = Some(link);
+        if self.nodes.all.len() == 1 {
+            return Ok(());
+        }
+        let name = &self.nodes.all[node].short;
+        let text = format!("{}   >>>   the subscriber is at {name}", self.time());
+        self.voice.note(&text, &json!({"note": "subscriber", "node": name}))
+    }
+
+    /// The time of day.
+    fn time(&self) -> String {
+        let wall = self.world.now().wall.to_string();
+        format!("{:<12.12}", wall.get(11..).unwrap_or_default().trim_end_matches('Z'))
     }
 
     /// Whose turn it is joins or reports.
@@ -293,31 +309,42 @@ impl Play {
 
     /// What devices and gateways do.
     fn watch(&mut self, event: FieldEvent) -> Result<(), DemoError> {
-        let FieldEvent::Device { dev_eui, effect } = event else { return Ok(()) };
-        let Now { instant: now, wall } = self.world.now();
+        let Now { instant: now, .. } = self.world.now();
+        let (dev_eui, effect) = match event {
+            FieldEvent::Device { dev_eui, effect } => (dev_eui, effect),
+            FieldEvent::Accepted { frame, .. } => {
+                self.ledger.accepted(now, &frame);
+                return Ok(());
+            }
+            FieldEvent::Refused { .. }
+            | FieldEvent::Radiated { .. }
+            | FieldEvent::Decided { .. }
+            | FieldEvent::Dropped { .. } => return Ok(()),
+        };
+        let time = self.time();
         let Some(actor) = self.actors.iter_mut().find(|actor| actor.dev_eui == dev_eui) else {
             return Ok(());
         };
-        let time = wall.to_string();
-        let time = time.get(11..).unwrap_or_default().trim_end_matches('Z');
-        let heard = |what: &str| say(&row(time, "heard", &actor.name, what, self.style));
         match effect {
             DeviceEffect::Joined { .. } => {
                 actor.joined = true;
                 actor.next = now + Duration::from_millis(300);
             }
-            DeviceEffect::Transmit { sent: Sent::Data { attempt: 1, .. }, .. } => {
-                self.tally.sent += 1;
+            DeviceEffect::Transmit { sent: Sent::Data { fcnt, attempt }, frame } => {
+                let dev_eui = dev_eui.to_string();
+                self.ledger.transmitted(frame.phy_payload, dev_eui, fcnt, attempt > 1);
             }
             DeviceEffect::Delivered(down) => {
-                self.tally.heard += 1;
-                heard(&format!("#{:<4} {}", down.fcnt, readable(&down.payload)))?;
+                self.ledger.heard += 1;
+                let what = format!("#{:<4} {}", down.fcnt, readable(&down.payload));
+                self.voice.heard(&time, &actor.name, &what)?;
                 // It answers soon: the acknowledgement of a confirmed downlink rides along.
                 actor.next = actor.next.min(now + Duration::from_millis(1_500));
             }
             DeviceEffect::Done { fcnt, acked: true, .. } => {
-                self.tally.answered += 1;
-                heard(&format!("#{fcnt:<4} its uplink is acknowledged"))?;
+                self.ledger.answered += 1;
+                let what = format!("#{fcnt:<4} its uplink is acknowledged");
+                self.voice.heard(&time, &actor.name, &what)?;
             }
             DeviceEffect::Transmit { .. }
             | DeviceEffect::Judged(_)
@@ -333,14 +360,14 @@ impl Play {
     fn take(&mut self, event: &Event) -> Result<(), DemoError> {
         let dev_eui = event.text("/deviceInfo/devEui").to_owned();
         let id = event.text("/deduplicationId").to_owned();
-        say(&event.line(self.style))?;
+        self.voice.event(event)?;
         match event.kind.as_str() {
             "join" => {
-                self.tally.joined.insert(dev_eui);
+                self.ledger.joined.insert(dev_eui);
             }
-            "up" if self.tally.delivered.insert(id.clone()) => self.answer(&dev_eui)?,
+            "up" if self.ledger.delivered(&dev_eui, event.fcnt(), &id) => self.answer(&dev_eui)?,
             "ack" => {
-                self.tally.acknowledged.insert(id);
+                self.ledger.acknowledged.insert(id);
             }
             _ => {}
         }
@@ -349,10 +376,8 @@ impl Play {
 
     /// The application: an answer now and then, every second one confirmed.
     fn answer(&mut self, dev_eui: &str) -> Result<(), DemoError> {
-        let Some(actor) = self.actors.iter().find(|actor| actor.dev_eui.to_string() == dev_eui)
-        else {
-            return Ok(());
-        };
+        let find = self.actors.iter().find(|actor| actor.dev_eui.to_string() == dev_eui);
+        let (Some(actor), Some(link)) = (find, &self.link) else { return Ok(()) };
         if !actor.uplinks.is_multiple_of(ANSWER_EVERY) {
             return Ok(());
         }
@@ -364,41 +389,44 @@ impl Play {
             "data": STANDARD.encode(text),
         });
         let topic = format!("application/{}/device/{dev_eui}/command/down", self.application);
-        self.tally.queued += 1;
-        let published = self.link.publish(&topic, command.to_string().into_bytes());
-        published.map_err(|source| DemoError::Io { what: "MQTT", source })
+        let published = link.publish(&topic, command.to_string().into_bytes());
+        // Its node may have died a moment ago; with one node nothing takes that away.
+        self.ledger.queued += u32::from(published.is_ok());
+        match published {
+            Err(source) if self.nodes.all.len() == 1 => Err(DemoError::Io { what: "MQTT", source }),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Says what came of it, and ends the nodes.
+    ///
+    /// * Errors: nothing did, or something that was accepted did not come.
+    fn close(mut self) -> Result<(), DemoError> {
+        self.voice.blank()?;
+        self.show_ledger(None)?;
+        for line in self.ledger.summary(self.actors.len()) {
+            self.voice.text(&line)?;
+        }
+        let (lost, joined) = (self.ledger.lost(None), !self.ledger.joined.is_empty());
+        let (voice, many) = (self.voice, self.nodes.all.len() > 1);
+        drop(self);
+        voice.text("Nothing is left behind.")?;
+        if !joined {
+            return Err(DemoError::Failed("no device has joined: it ran for too short".into()));
+        }
+        if many && lost > 0 {
+            let text = format!("{lost} uplinks that a live gateway accepted were lost");
+            return Err(DemoError::Failed(text));
+        }
+        Ok(())
     }
 }
 
-impl Tally {
-    /// Nothing is on its way.
-    fn is_complete(&self) -> bool {
-        let delivered = self.delivered.len() >= usize::try_from(self.sent).unwrap_or(usize::MAX);
-        delivered && self.heard >= self.queued
-    }
-
-    /// Says what came of it.
-    ///
-    /// * Errors: nothing did.
-    fn close(&self, devices: usize) -> Result<(), DemoError> {
-        say(&format!("\njoined     {} of {devices} devices", self.joined.len()))?;
-        say(&format!(
-            "uplinks    {} sent, {} delivered, {} acknowledged to their device",
-            self.sent,
-            self.delivered.len(),
-            self.answered
-        ))?;
-        say(&format!(
-            "downlinks  {} queued, {} heard by devices, {} acknowledged",
-            self.queued,
-            self.heard,
-            self.acknowledged.len()
-        ))?;
-        say("Nothing is left behind.")?;
-        if self.joined.is_empty() {
-            return Err(DemoError::Failed("no device has joined: it ran for too short".into()));
-        }
-        Ok(())
+/// The next message of the subscriber, if there is one; else none ever.
+async fn next_message(link: &mut Option<Link>) -> Option<super::link::Message> {
+    match link {
+        Some(link) => link.message().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -414,11 +442,4 @@ async fn interrupted() {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminated.recv() => {}
     }
-}
-
-/// Writes a line; a pipe that was closed ends the demonstration.
-fn say(text: &str) -> Result<(), DemoError> {
-    let mut out = io::stdout().lock();
-    let written = writeln!(out, "{text}").and_then(|()| out.flush());
-    written.map_err(|source| DemoError::Io { what: "standard output", source })
 }

@@ -99,7 +99,8 @@ impl HttpServer {
     ///
     /// * Errors: an address that is taken, a socket that cannot be made.
     pub async fn start(node: NodeHandle, settings: HttpSettings) -> Result<Self, HttpError> {
-        let app = App::new(node, settings.body_time_max);
+        let data = settings.socket.as_ref().and_then(|socket| socket.parent());
+        let app = App::new(node, data.map(Path::to_owned), settings.body_time_max);
         let web = Web {
             routes: router(&app),
             app,
@@ -232,7 +233,7 @@ where
         .header_read_timeout(head_time_max)
         .max_buf_size(head_bytes_max)
         .keep_alive(true);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let served = tokio::select! {
         biased;
         _ = stopped.changed() => return,

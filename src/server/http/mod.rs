@@ -12,8 +12,11 @@ mod openapi;
 mod params;
 mod route;
 mod serve;
+mod servers;
+mod socket;
 mod stream;
 mod table;
+mod table_cluster;
 mod table_own;
 
 pub use listen::{HttpError, HttpServer, HttpSettings};

@@ -33,7 +33,9 @@ fn operation(route: &Route) -> Value {
     let content_type = match route.form {
         Form::Metrics => "text/plain",
         Form::EventStream | Form::WatchStream => "application/x-ndjson",
-        Form::Json | Form::Health | Form::OpenApi => "application/json",
+        Form::Json | Form::Events | Form::Servers | Form::Health | Form::OpenApi => {
+            "application/json"
+        }
     };
     let answer = json!({
         "description": "Done.",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use node::api::wire::ListQuery;
-use node::api::{ApiError, EventFilter, WatchFilter};
+use node::api::{ApiError, EventFilter, MemberFilter, WatchFilter};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -106,6 +106,13 @@ impl Params {
             gateway_id: self.text("gatewayId"),
             wait,
         })
+    }
+
+    /// Which events of members are wanted. Without `after` those from the oldest on.
+    pub(super) fn members(&self) -> Result<MemberFilter, ApiError> {
+        let after = self.number("after")?;
+        let wait = self.flag("wait")?;
+        Ok(MemberFilter { after: if wait { after } else { Some(after.unwrap_or(0)) }, wait })
     }
 
     /// A part of the body.

@@ -38,8 +38,12 @@ pub(super) enum Form {
     Json,
     /// Health: 200 or 503.
     Health,
+    /// The members, as the field's older servers list them.
+    Servers,
     /// Prometheus text.
     Metrics,
+    /// One JSON text, or a WebSocket of events if that is asked for.
+    Events,
     /// Events one after the other, until the client leaves.
     EventStream,
     /// Lines of the live view one after the other.

@@ -1,10 +1,12 @@
 //! From a request to an answer: who asks, which route, what body, what came of it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -17,7 +19,7 @@ use super::count::Counts;
 use super::json::parse_body;
 use super::params::Params;
 use super::route::{Form, Route, Verb};
-use super::{openapi, stream, table, table_own};
+use super::{openapi, servers, socket, stream, table, table_cluster, table_own};
 use crate::handle::NodeHandle;
 
 /// Longest body of a request, in bytes.
@@ -42,16 +44,23 @@ pub(super) struct App {
     pub(super) node: NodeHandle,
     pub(super) counts: Counts,
     pub(super) routes: Vec<Arc<Route>>,
+    /// The folder whose disk is told.
+    pub(super) data: Option<PathBuf>,
     body_time_max: Duration,
 }
 
 impl App {
     /// The web layer of a node.
-    pub(super) fn new(node: NodeHandle, body_time_max: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        node: NodeHandle,
+        data: Option<PathBuf>,
+        body_time_max: Duration,
+    ) -> Arc<Self> {
         let mut routes = table::field_routes();
         routes.extend(table_own::own_routes());
+        routes.extend(table_cluster::cluster_routes());
         let routes = routes.into_iter().map(Arc::new).collect();
-        Arc::new(Self { node, counts: Counts::default(), routes, body_time_max })
+        Arc::new(Self { node, counts: Counts::default(), routes, data, body_time_max })
     }
 
     /// Counts a refusal and, now and then, shows it to who watches. What is merely not there is
@@ -121,6 +130,8 @@ pub(super) struct Asked {
     pub(super) credentials: Credentials,
     pub(super) operation: Operation,
     pub(super) is_sse: bool,
+    /// The client asks for a WebSocket in the connection's place.
+    pub(super) upgrade: Option<WebSocketUpgrade>,
 }
 
 enum Refused {
@@ -158,7 +169,15 @@ async fn translate(app: &App, route: &Route, request: Request<Body>) -> Result<A
     }
     let accepts = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let is_sse = accepts.is_some_and(|accept| accept.contains("text/event-stream"));
-    Ok(Asked { credentials, operation: (route.build)(&params)?, is_sse })
+    let operation = (route.build)(&params)?;
+    let upgrade = match route.form == Form::Events && parts.headers.contains_key(header::UPGRADE) {
+        true => {
+            let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+            Some(upgrade.map_err(|_| Refused::Web(StatusCode::BAD_REQUEST, "not_a_websocket"))?)
+        }
+        false => None,
+    };
+    Ok(Asked { credentials, operation, is_sse, upgrade })
 }
 
 async fn read_body(
@@ -206,7 +225,8 @@ async fn execute(app: &Arc<App>, route: &Route, asked: Asked) -> Response<Body> 
             return json_answer(StatusCode::OK, document.to_string().into_bytes());
         }
         Form::EventStream | Form::WatchStream => return stream::answer(app, asked).await,
-        Form::Json | Form::Health | Form::Metrics => {}
+        Form::Events if asked.upgrade.is_some() => return socket::answer(app, asked).await,
+        Form::Events | Form::Json | Form::Health | Form::Servers | Form::Metrics => {}
     }
     let next = waits_from(&asked.operation);
     let limit = if next.is_some() { WAIT_TIME_MAX } else { CALL_TIME_MAX };
@@ -227,20 +247,30 @@ async fn execute(app: &Arc<App>, route: &Route, asked: Asked) -> Response<Body> 
             let text = app.counts.text(&metrics);
             with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", Body::from(text))
         }
-        Ok(Outcome::Health(health)) if route.form == Form::Health && !health.ready => {
-            let body = serde_json::to_vec(&health).unwrap_or_default();
-            json_answer(StatusCode::SERVICE_UNAVAILABLE, body)
+        Ok(Outcome::Health(health)) => {
+            let refused = route.form == Form::Health && !health.ready;
+            let status = if refused { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            let mut answer = json_answer(status, serde_json::to_vec(&health).unwrap_or_default());
+            answer.headers_mut().insert("x-load", health.load.into());
+            answer
+        }
+        Ok(Outcome::Cluster(cluster)) if route.form == Form::Servers => {
+            let list = servers::list(&cluster, app.data.as_deref());
+            json_answer(StatusCode::OK, list.to_string().into_bytes())
         }
         Ok(outcome) => outcome_answer(&outcome),
     }
 }
 
 /// For a call that waits: the empty page it gets if nothing comes.
-#[expect(clippy::wildcard_enum_match_arm, reason = "two operations wait, all others do not")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "three operations wait, all others do not")]
 fn waits_from(operation: &Operation) -> Option<Value> {
     match operation {
         Operation::ReadEvents(filter) if filter.wait => {
             Some(serde_json::json!({"events": [], "next": filter.after}))
+        }
+        Operation::WatchMembers(filter) if filter.wait => {
+            Some(serde_json::json!({"events": [], "next": filter.after, "missed": false}))
         }
         Operation::Watch(filter) if filter.wait => {
             Some(serde_json::json!({"lines": [], "next": filter.after, "missed": 0}))

@@ -3,8 +3,8 @@
 
 use node::api::Operation as O;
 use node::api::wire::{
-    DeviceImport, Empty, EventItem, EventPage, Health, MqttUser, MqttUserCreated, NewPassword,
-    NodeInfo, UnknownGateway, WatchItem, WatchPage,
+    DeviceImport, Empty, EventItem, EventPage, Health, MemberEventPage, MqttUser, MqttUserCreated,
+    NewPassword, NodeInfo, UnknownGateway, WatchItem, WatchPage,
 };
 use serde_json::json;
 
@@ -44,6 +44,15 @@ fn plain() -> Vec<Route> {
         .public(),
         route(
             Get,
+            "/api/v1/health",
+            "The same, always 200: `load` is the percentage of time in which the node is busy.",
+            None,
+            health,
+            |_| Ok(O::GetHealth),
+        )
+        .public(),
+        route(
+            Get,
             "/metrics",
             "The node's numbers, for Prometheus.",
             None,
@@ -66,12 +75,14 @@ fn events() -> Vec<Route> {
         route(
             Get,
             "/api/v1/events",
-            "The event log above `after`; with `wait` the answer waits for the next event.",
+            "The event log above `after`; with `wait` the answer waits for the next event. As a \
+             WebSocket: one event a message, as they come.",
             None,
             page,
             |p| Ok(O::ReadEvents(p.events()?)),
         )
-        .query(EVENTS),
+        .query(EVENTS)
+        .form(Form::Events),
         route(
             Get,
             "/api/v1/events/stream",
@@ -82,6 +93,15 @@ fn events() -> Vec<Route> {
         )
         .query(EVENT_STREAM)
         .form(Form::EventStream),
+        route(
+            Get,
+            "/api/v1/cluster/events",
+            "What has happened to members of the cluster; with `wait` the next of it.",
+            None,
+            sample::<MemberEventPage>,
+            |p| Ok(O::WatchMembers(p.members()?)),
+        )
+        .query(&["after", "wait"]),
         route(
             Get,
             "/api/v1/watch",

@@ -268,7 +268,7 @@ async fn connections_beyond_the_limit_are_closed_and_told_in_the_metrics() {
 #[tokio::test]
 async fn health_is_503_until_the_node_is_ready_and_alive_is_alive() {
     let (handle, _) =
-        node(|_| Ok(Outcome::Health(Health { ready: false, state: NodeState::Starting })));
+        node(|_| Ok(Outcome::Health(Health { ready: false, state: NodeState::Starting, load: 0 })));
     let http = server(handle, None).await;
     for (path, status) in [("/health", 503), ("/health/ready", 503), ("/health/live", 200)] {
         let (seen, body) = call(&http, "GET", path, "", "").await;
@@ -282,7 +282,7 @@ async fn every_route_is_described() {
     let http = server(handle.clone(), None).await;
     let (status, document) = call(&http, "GET", "/openapi.json", "", "").await;
     assert_eq!(status, 200);
-    let app = App::new(handle, Duration::from_secs(1));
+    let app = App::new(handle, None, Duration::from_secs(1));
     assert!(app.routes.len() > 70);
     for route in &app.routes {
         let described = &document["paths"][route.path][route.verb.name()];

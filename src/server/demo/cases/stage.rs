@@ -181,7 +181,7 @@ fn session_of(device: &Device, session: &Session) -> Result<ImportedSession, Str
         None => String::new(),
     };
     let asked = device.last_device_status_request_age_s.map(|age| {
-        let now = RealWorld::new().now().wall;
+        let now = RealWorld::without_folder().now().wall;
         WallTime::from_unix_micros(now.unix_micros() - age * 1_000_000)
     });
     let channels: Vec<_> =
@@ -206,7 +206,7 @@ fn session_of(device: &Device, session: &Session) -> Result<ImportedSession, Str
 
 fn item_of(item: &Item) -> Result<QueueItem, String> {
     let expires_at = item.expires_in_s.map(|seconds| {
-        let now = RealWorld::new().now().wall;
+        let now = RealWorld::without_folder().now().wall;
         WallTime::from_unix_micros(now.unix_micros() + seconds * 1_000_000)
     });
     Ok(QueueItem {
