@@ -3,7 +3,8 @@
 //! * [`runtime`] is openraft's `AsyncRuntime` on madsim's executor, with channels of our own;
 //! * [`net`], [`disk`] and [`clocks`] are the machine room: what a node sees of the world;
 //! * [`dice`] gives each of them a random stream of its own out of the run's one seed;
-//! * `scenario`, a crate of its own, is the story as a file; [`plan`] what a seed makes of it;
+//! * `scenario`, a crate of its own, is the story as a file; [`plan`] what a seed makes of it,
+//!   [`partition`] who no longer hears whom;
 //! * [`oracle`] is what happened, [`invariants`] what must hold, [`marks`] what must be passed;
 //! * [`history`] judges what clients of the API were told: one order must explain all of it;
 //! * [`world`] is one run of a story: nodes, gateways, devices, clients, an operator, faults;
@@ -41,6 +42,8 @@ pub mod oracle;
 pub mod outside;
 #[cfg(all(madsim, test))]
 mod pace;
+#[cfg(madsim)]
+pub mod partition;
 #[cfg(madsim)]
 pub mod picture;
 #[cfg(madsim)]

@@ -5,6 +5,8 @@
 //! reads what it sees. It states each as a [`Fact`]; the [`crate::invariants`] listen, and change
 //! nothing.
 
+mod raft;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,8 +14,11 @@ use bytes::Bytes;
 use lorawan::{
     DevAddr, DevEui, DevNonce, GatewayEui, JoinEui, JoinNonce, Modulation, Region, TxStatus,
 };
+use mac::Grant;
 use scenario::FaultKind;
 use store::Proposal;
+
+pub use raft::RaftStep;
 
 /// One data frame of a device, as the device means it.
 ///
@@ -67,9 +72,12 @@ pub struct Ciphertext {
 /// How a node asks a gateway to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmission {
+    /// Which node: the one whose PULL_RESP it is.
+    pub node: String,
     /// Which gateway.
     pub gateway: GatewayEui,
-    /// The token of the PULL_RESP, which its TX_ACK repeats.
+    /// The token of the PULL_RESP, which its TX_ACK repeats. Each node draws its own: another's may
+    /// be the same.
     pub token: u16,
     /// When, on the gateway's counter, in microseconds; `None`: at once.
     pub tmst: Option<u32>,
@@ -81,6 +89,16 @@ pub struct Transmission {
     pub modulation: Modulation,
     /// How long it takes.
     pub airtime: Duration,
+}
+
+/// Which PULL_RESP: a node's, to a gateway, under a token.
+pub type Order = (String, GatewayEui, u16);
+
+impl Transmission {
+    /// Which PULL_RESP carries it.
+    pub fn order(&self) -> Order {
+        (self.node.clone(), self.gateway, self.token)
+    }
 }
 
 /// What became of something that was asked of a node.
@@ -188,8 +206,8 @@ pub enum Fact {
         reading: Option<Reading>,
         /// Whether it wants an answer: a confirmed uplink, or a join-request.
         wants_answer: bool,
-        /// The gateway can reach the node and has told it where it is: it pulled within its
-        /// keep-alive and its link is not cut.
+        /// The gateway can reach the cluster and has told it where it is: it pulled within its
+        /// keep-alive and its links are not cut.
         live: bool,
     },
     /// A gateway, or somebody who says that he is one, tells a node of a frame: a PUSH_DATA leaves.
@@ -237,15 +255,19 @@ pub enum Fact {
     },
     /// A gateway decided about a PULL_RESP, whether its TX_ACK arrives or not.
     Decided {
-        /// Which gateway.
-        gateway: GatewayEui,
         /// Which PULL_RESP.
-        token: u16,
+        order: Order,
         /// What it decided.
         status: TxStatus,
     },
     /// A gateway's counter has jumped: what it was told before means nothing any more.
     CounterReset {
+        /// Which gateway.
+        gateway: GatewayEui,
+    },
+    /// A gateway's PULL socket was moved to another node: what the one before sends it now is lost,
+    /// and the other learns of it with the next PULL_DATA.
+    Hopped {
         /// Which gateway.
         gateway: GatewayEui,
     },
@@ -276,6 +298,8 @@ pub enum Fact {
     },
     /// Somebody asked for a downlink; told when the call ends.
     Queued {
+        /// Which node was asked, the last of several.
+        node: String,
         /// For which device.
         device: DevEui,
         /// What it says; each is queued once.
@@ -304,6 +328,38 @@ pub enum Fact {
         index: u64,
         /// What it asks.
         proposals: Vec<Proposal>,
+    },
+    /// A node has done something to the log that all of them share.
+    Raft {
+        /// Which node.
+        node: String,
+        /// What.
+        step: RaftStep,
+    },
+    /// A node has applied an entry after which somebody may draw on these downlink numbers.
+    Granted {
+        /// Which node.
+        node: String,
+        /// Position in the log.
+        index: u64,
+        /// For which device.
+        device: DevEui,
+        /// In which session.
+        dev_addr: DevAddr,
+        /// The numbers, and who may draw on them.
+        grant: Grant,
+    },
+    /// Somebody who does not know the cookie has knocked where nodes listen for each other, and has
+    /// hung up, or was hung up on.
+    Knocked {
+        /// Which node.
+        node: String,
+        /// What he had said.
+        how: &'static str,
+        /// He had said, to the last bit, what somebody says who knows it.
+        genuine: bool,
+        /// How many bytes he was answered.
+        answered: usize,
     },
     /// A node's disk will not have done its next fsync before `until`: much later than usual.
     Stalled {
@@ -365,6 +421,8 @@ pub enum Fact {
     Connecting {
         /// Which client.
         client: String,
+        /// Which node it asks.
+        node: String,
         /// It wants nothing of an earlier session.
         clean_start: bool,
         /// It wants its session kept when this connection ends.

@@ -3,14 +3,16 @@
 //! [`pin`] resolves everything that a seed decides: whether a fault happens, how often, when, to
 //! whom, for how long. What comes out are faults again, with nothing left to draw, so that a run
 //! can be written down as a scenario of its own and faults be taken away one by one. Each fault
-//! has a random stream named after itself: removing one leaves the others where they are.
+//! has a random stream named after itself: removing one leaves the others where they are. Who leads
+//! or follows only the moment can tell at which a fault strikes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use scenario::{Fault, FaultKind, Numbers, Scenario, SpanRange};
+use scenario::{Fault, FaultKind, Numbers, Scenario, Shape, SpanRange};
 
 use crate::dice::{Dice, Seed};
+use crate::partition;
 
 /// How soon after a promise an aimed fault strikes, unless it says.
 const AIM: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(2);
@@ -71,7 +73,7 @@ fn draw_once(scenario: &Scenario, fault: &Fault, dice: &mut Dice) -> Fault {
         Some(ANY) => Some(format!("{prefix}{}", choice % u64::from(count.max(1)) + 1)),
         _ => name.clone(),
     };
-    Fault {
+    let mut drawn = Fault {
         at,
         aim: fault.after.is_some().then_some(aim),
         lasts: has_end(fault.kind).then_some(lasts),
@@ -83,7 +85,19 @@ fn draw_once(scenario: &Scenario, fault: &Fault, dice: &mut Dice) -> Fault {
         chance: None,
         times: None,
         ..fault.clone()
+    };
+    if drawn.shape == Some(Shape::Bridge) && drawn.node.is_none() {
+        drawn.node = one_of(&Some(ANY.to_owned()), "n", scenario.nodes.count);
     }
+    if drawn.side.is_none() {
+        drawn.side = partition::draw_side(&drawn, &nodes_of(scenario), place);
+    }
+    drawn
+}
+
+/// The names of all nodes.
+fn nodes_of(scenario: &Scenario) -> Vec<String> {
+    scenario.hosts().into_iter().take(scenario.nodes.count as usize).collect()
 }
 
 /// Whether a fault of this kind goes on for a time.
@@ -171,6 +185,42 @@ mod tests {
         assert_eq!(power(of(&without_second, 7)), power(of(TWO_FAULTS, 7)));
         let swapped = format!("{}[[fault]]{}[[fault]]{}", parts[0], parts[2], parts[1]);
         assert_eq!(power(of(&swapped, 7)), power(of(TWO_FAULTS, 7)));
+    }
+
+    #[test]
+    fn a_partition_is_drawn_whole_and_pins_to_itself() {
+        let text = r#"
+            title = "t"
+            duration = "100s"
+            [nodes]
+            count = 5
+            [[fault]]
+            kind = "partition"
+            shape = "split"
+            node = "leader"
+            at = "10s..90s"
+            [[fault]]
+            kind = "partition"
+            shape = "bridge"
+            at = "10s..90s"
+            times = 2
+            flap = "300ms..900ms"
+            [[fault]]
+            kind = "partition"
+            shape = "majority_ring"
+            at = "10s..90s"
+        "#;
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            let scenario = pinned(&parsed(text), Seed(seed));
+            let written = scenario.to_toml().unwrap();
+            let read = Scenario::parse("pinned.toml", &written).unwrap();
+            assert_eq!(pin(&read, Seed(seed)), scenario.fault);
+            let sides = scenario.fault.iter().map(|fault| fault.side.clone().unwrap());
+            assert!(scenario.fault.iter().all(|fault| fault.lasts.is_some()));
+            seen.extend(sides);
+        }
+        assert!(seen.len() > 80, "{} sides in 50 seeds", seen.len());
     }
 
     #[test]

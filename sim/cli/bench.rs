@@ -1,4 +1,4 @@
-//! How fast it goes: simulated seconds and messages per CPU second, for three named profiles.
+//! How fast it goes: simulated seconds and messages per CPU second, for four named profiles.
 
 use std::path::Path;
 
@@ -6,9 +6,10 @@ use super::apart::{self, Extras};
 use super::{Code, complain, load, say};
 
 /// The profiles: a name, and the scenario that is run with seed 1.
-const PROFILES: [(&str, &str); 3] = [
+const PROFILES: [(&str, &str); 4] = [
     ("small", "scenarios/bench/small.toml"),
     ("large", "scenarios/bench/large.toml"),
+    ("cluster", "scenarios/bench/cluster.toml"),
     ("swarm", "scenarios/swarm.toml"),
 ];
 

@@ -13,10 +13,6 @@ use crate::marks::Mark;
 pub(super) fn load(path: &Path) -> Result<Scenario, String> {
     let scenario = Scenario::load(path).map_err(|error| error.to_string())?;
     let file = path.display();
-    if scenario.nodes.count != 1 {
-        let count = scenario.nodes.count;
-        return Err(format!("{file}: nodes.count is {count}; a cluster has one node today"));
-    }
     if let Some(name) = scenario.expect.marks.iter().find(|name| Mark::named(name).is_none()) {
         return Err(format!("{file}: there is no mark `{name}`; `cargo sim marks` lists them"));
     }

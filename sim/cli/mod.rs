@@ -72,7 +72,7 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Measure simulated seconds and messages per CPU second, for three named profiles.
+    /// Measure simulated seconds and messages per CPU second, for four named profiles.
     Bench {
         /// Runs of each; the median is shown.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -123,6 +123,9 @@ struct Run {
     /// Show what happens, of these lanes (n1,gw2,dev3,app1,oper,audit,world) or of `all`.
     #[arg(long, value_name = "LANES")]
     log: Option<String>,
+    /// With --log: also what the nodes themselves log from this level on (lane `words`).
+    #[arg(long, value_name = "LEVEL", requires = "log")]
+    words: Option<tracing::Level>,
     /// Draw the run as one self-contained web page.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -234,7 +237,7 @@ fn simulate(run: Run) -> Code {
         };
         return batch::seeds(&scenario, seeds, &options);
     }
-    let wanted = once::Wanted { json: run.json, log: run.log, html: run.html };
+    let wanted = once::Wanted { json: run.json, log: run.log, words: run.words, html: run.html };
     once::run(&scenario, run.seed, run.bug, &wanted)
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Wanted {
     pub(super) json: bool,
     /// These lanes.
     pub(super) log: Option<String>,
+    /// What the nodes log, from this level on.
+    pub(super) words: Option<tracing::Level>,
     /// A picture.
     pub(super) html: Option<PathBuf>,
 }
@@ -40,6 +42,9 @@ pub(super) fn run(path: &Path, seed: u64, bug: Option<Bug>, wanted: &Wanted) -> 
     };
     let out: Box<dyn Write + Send> = Box::new(BufWriter::new(io::stdout()));
     let record = Record::new(Trace::new(format, out).only(lanes));
+    if let Some(level) = wanted.words {
+        record.note_words(level);
+    }
     // A page that cannot be written is told before the run, not after it.
     let page = match wanted.html.as_deref().map(File::create).transpose() {
         Ok(page) => page,
@@ -115,8 +120,14 @@ fn tell(path: &Path, scenario: &Scenario, report: &Report) {
         counts.acknowledged
     ));
     say(&format!(
-        "  {} of {} downlinks arrived; {} calls answered; {} restarts",
-        counts.downlinks, counts.queued, counts.calls, counts.restarts
+        "  {} of {} downlinks arrived; {} calls answered; {} restarts; {} nodes departed, \
+         {} readmitted",
+        counts.downlinks,
+        counts.queued,
+        counts.calls,
+        counts.restarts,
+        counts.departed,
+        counts.readmitted
     ));
     let faults: Vec<String> =
         report.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();

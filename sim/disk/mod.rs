@@ -328,6 +328,11 @@ impl Disk {
         held(&self.0).trap = None;
     }
 
+    /// How often whoever used it has died, or it has become another.
+    pub fn deaths(&self) -> u64 {
+        held(&self.0).boot
+    }
+
     /// The process is killed and its kernel lives: nothing is lost, open files are closed.
     pub fn process_died(&self) {
         held(&self.0).boot += 1;

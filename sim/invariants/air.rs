@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lorawan::{GatewayEui, Modulation, TxStatus};
 
-use crate::oracle::{Fact, Seen, Transmission};
+use crate::oracle::{Fact, Order, Seen, Transmission};
 
 /// Kept free between two frames, in microseconds: what a forwarder takes to start its radio, and a
 /// little.
@@ -19,7 +19,7 @@ const KEPT: Duration = Duration::from_secs(30);
 pub(super) struct Air {
     frames: BTreeMap<GatewayEui, VecDeque<(Duration, Transmission)>>,
     /// Frames that gateways have taken. One whose datagram came twice is refused the second time.
-    taken: BTreeSet<(GatewayEui, u16)>,
+    taken: BTreeSet<Order>,
     /// Answers of gateways get lost also without a fault: the node may not know what was refused.
     rough: bool,
     uplinks: BTreeMap<(GatewayEui, u32), Modulation>,
@@ -38,16 +38,15 @@ impl Air {
                     frames.pop_front();
                 }
                 frames.push_back((seen.at, how.clone()));
-                self.taken.remove(&(how.gateway, how.token));
+                self.taken.remove(&how.order());
             }
-            Fact::Decided { gateway, token, status: TxStatus::Ok } => {
-                self.taken.insert((*gateway, *token));
+            Fact::Decided { order, status: TxStatus::Ok } => {
+                self.taken.insert(order.clone());
             }
-            Fact::Decided { gateway, token, .. }
-                if !self.rough && !self.taken.contains(&(*gateway, *token)) =>
-            {
+            Fact::Decided { order, .. } if !self.rough && !self.taken.contains(order) => {
+                let (node, gateway, token) = order;
                 if let Some(frames) = self.frames.get_mut(gateway) {
-                    frames.retain(|(_, how)| how.token != *token);
+                    frames.retain(|(_, how)| (&how.node, how.token) != (node, *token));
                 }
             }
             Fact::Pushed { gateway, tmst, modulation, .. } => {
@@ -119,7 +118,7 @@ mod tests {
         assert!(!taken(&air, 1_085_000) && !taken(&air, 865_000));
         assert!(!air.is_taken(gateway(2), 1_000_000, Duration::from_secs(1), now));
         let [ok, refused] = [TxStatus::Ok, TxStatus::CollisionPacket]
-            .map(|status| at(Fact::Decided { gateway: how.gateway, token: how.token, status }));
+            .map(|status| at(Fact::Decided { order: how.order(), status }));
         let mut twice = Air::default();
         twice.observe(&at(downlink(5, None)));
         twice.observe(&ok);
@@ -127,8 +126,10 @@ mod tests {
         assert!(taken(&twice, 1_000_000), "its datagram came twice");
         let earlier = Duration::from_secs(8);
         assert!(!air.is_taken(gateway(1), 1_000_000, Duration::from_secs(1), earlier));
-        let (gateway, token, status) = (how.gateway, how.token, TxStatus::TooLate);
-        air.observe(&at(Fact::Decided { gateway, token, status }));
+        let (order, status) = (("n2".to_owned(), how.gateway, how.token), TxStatus::TooLate);
+        air.observe(&at(Fact::Decided { order, status }));
+        assert!(taken(&air, 1_000_000), "it is another node's that was refused");
+        air.observe(&at(Fact::Decided { order: how.order(), status }));
         assert!(!taken(&air, 1_000_000));
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn event(id: &str, reading: Reading) -> Event {
 /// RX1 of an uplink on 868.1 MHz.
 pub(super) fn transmission() -> Transmission {
     Transmission {
+        node: "n1".to_owned(),
         gateway: gateway(1),
         token: 1,
         tmst: Some(1_000_000),
@@ -64,6 +65,11 @@ pub(super) fn transmission() -> Transmission {
         modulation: SF7,
         airtime: Duration::from_millis(50),
     }
+}
+
+/// A gateway hears some frame when its counter is at `tmst`.
+pub(super) fn heard_at(gateway: GatewayEui, tmst: u32) -> Fact {
+    Fact::Heard { gateway, tmst, device: device(1), reading: None, wants_answer: false, live: true }
 }
 
 pub(super) fn uplink_sent(f_cnt: u32, payload: &'static str) -> Fact {
@@ -125,6 +131,18 @@ pub(super) fn acknowledgement(f_cnt: u32, reading: Reading) -> Fact {
         payload: None,
         acknowledges: Some(reading),
     }
+}
+
+/// Numbers of the device granted by an entry, as a node has applied it: home, epoch, range.
+pub(super) fn granted_at(node: &str, index: u64, of: (u64, u32, u32, u32)) -> Fact {
+    let (home, home_epoch, lo, hi) = of;
+    let grant = mac::Grant { home: NodeId(home), home_epoch, lo, hi };
+    Fact::Granted { node: node.to_owned(), index, device: device(1), dev_addr: ADDRESS, grant }
+}
+
+/// The same, of an entry of its own.
+pub(super) fn granted(home: u64, home_epoch: u32, lo: u32, hi: u32) -> Fact {
+    granted_at("n1", u64::from(home_epoch), (home, home_epoch, lo, hi))
 }
 
 pub(super) fn disk_lost(wiped: bool) -> Fact {
@@ -194,6 +212,7 @@ pub(super) fn accept_uplink(reading: Reading, heard: u8) -> Command {
         modulation: SF7,
         receptions: heard_by(heard),
         received_at: WallTime::UNIX_EPOCH,
+        heard_by: None,
     }))
 }
 

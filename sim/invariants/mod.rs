@@ -6,14 +6,20 @@
 mod air;
 #[cfg(test)]
 mod history;
+mod lateness;
+mod numbers;
+mod s10_one_log;
+mod s11_one_home;
 mod s12_permitted;
 mod s13_no_unauthenticated_write;
 mod s14_secrets;
+mod s15_stranger;
 mod s19_mqtt;
 mod s1_keystream;
 mod s20_one_radio;
 mod s20_outside_plan;
 mod s21_bounded;
+mod s2_granted_once;
 mod s3_downlink_order;
 mod s4_dev_nonce;
 mod s5_join_nonce;
@@ -26,15 +32,19 @@ use std::fmt;
 use std::time::Duration;
 
 pub use s1_keystream::Keystream;
+pub use s2_granted_once::GrantedOnce;
 pub use s3_downlink_order::DownlinkOrder;
 pub use s4_dev_nonce::DevNonceOnce;
 pub use s5_join_nonce::JoinNonceRises;
 pub use s6_accept_once::AcceptOnce;
 pub use s7_no_loss_after_ack::NoLossAfterAck;
 pub use s8_downlink_queue::DownlinkQueue;
+pub use s10_one_log::OneLog;
+pub use s11_one_home::OneHome;
 pub use s12_permitted::Permitted;
 pub use s13_no_unauthenticated_write::NoUnauthenticatedWrite;
 pub use s14_secrets::Secrets;
+pub use s15_stranger::Stranger;
 pub use s19_mqtt::Mqtt;
 pub use s20_one_radio::OneRadio;
 pub use s20_outside_plan::OutsidePlan;
@@ -87,14 +97,18 @@ pub trait Invariant {
 pub fn all() -> Vec<Box<dyn Invariant + Send>> {
     vec![
         Box::new(Keystream::default()),
+        Box::new(GrantedOnce::default()),
         Box::new(DownlinkOrder::default()),
         Box::new(DevNonceOnce::default()),
         Box::new(JoinNonceRises::default()),
         Box::new(AcceptOnce::default()),
         Box::new(NoLossAfterAck::default()),
         Box::new(DownlinkQueue::default()),
+        Box::new(OneLog::default()),
+        Box::new(OneHome::default()),
         Box::new(Permitted::default()),
         Box::new(NoUnauthenticatedWrite::default()),
+        Box::new(Stranger::default()),
         Box::new(OutsidePlan::default()),
         Box::new(OneRadio::default()),
         Box::new(Windows::default()),

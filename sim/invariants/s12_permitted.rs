@@ -148,8 +148,12 @@ mod tests {
     fn what_the_old_cluster_has_said_passes_until_a_client_has_turned_to_the_new_one() {
         let heard =
             || Fact::Delivered { client: "app".to_owned(), event: event("a", reading(1, "21.5")) };
-        let connecting =
-            Fact::Connecting { client: "app".to_owned(), clean_start: false, persistent: true };
+        let connecting = Fact::Connecting {
+            client: "app".to_owned(),
+            node: "n1".to_owned(),
+            clean_start: false,
+            persistent: true,
+        };
         let late = [disk_lost(true), heard(), Fact::Audited(Permits::default())];
         assert!(judge(&mut Permitted::default(), late).is_empty());
         let anew = [disk_lost(true), connecting, heard(), Fact::Audited(Permits::default())];

@@ -7,6 +7,15 @@
 //! likewise. The oracle is a broker that floods ([`flood`]): whoever was subscribed when something
 //! was said and acknowledged must get it. Whether all has arrived is decided at rest, for the
 //! clients that must work then. (QoS 2 and wills are not watched: nobody uses them here.)
+//!
+//! Of several nodes each remembers what it has itself sent a client, until it starts again or the
+//! client has turned to another: what comes from a memory that is new needs no DUP, and to a
+//! session that begins there what was decided before may come once more, if that node lags. An
+//! attempt that got no answer may take the session over later, and make the node of now forget. And
+//! a node that is cut off cannot know that a connection was replaced elsewhere: that is judged in
+//! calm alone. A session that ends with its connection is known to its own node alone: under its
+//! name another one may live elsewhere until its keep-alive ends. What is retained a follower knows
+//! a moment after the acknowledgement.
 
 mod flood;
 mod session;
@@ -25,6 +34,10 @@ use session::{Asked, Client, Item, Kept, Link, Owed};
 
 /// The QoS of events.
 const EVENT_QOS: u8 = 1;
+/// How long after an acknowledgement another node may not yet know, when nothing is wrong.
+const FOLLOWS: Duration = Duration::from_millis(500);
+/// How long after an attempt to connect that got no answer the log may still open its session.
+const LATE_MAX: Duration = Duration::from_secs(30);
 
 /// Watches S19.
 #[derive(Debug, Default)]
@@ -35,7 +48,12 @@ pub struct Mqtt {
     sent: BTreeMap<Reading, Duration>,
     /// The reading of each event.
     readings: BTreeMap<String, Reading>,
-    restarts: u64,
+    /// Faults in force, and when one last began or ended.
+    faults: u32,
+    disturbed: Option<Duration>,
+    calm: Duration,
+    /// Starts of each node.
+    starts: BTreeMap<String, u64>,
     /// Who must have got everything, once that is decided.
     core: Option<Vec<String>>,
     /// A disk has lost something, and nobody can say what: nothing is promised any more.
@@ -68,11 +86,28 @@ impl Mqtt {
         *self.client(name) = Client { sees, connections, ..Client::default() };
     }
 
-    fn connecting(&mut self, name: &str, clean_start: bool, persistent: bool) {
-        let restarts = self.restarts;
+    fn connecting(
+        &mut self,
+        (at, name, node): (Duration, &str, &str),
+        clean_start: bool,
+        persistent: bool,
+    ) {
+        let starts = self.starts.get(node).copied().unwrap_or(0);
         let client = self.client(name);
+        let asked = (node.to_owned(), starts);
+        if client.unanswered && client.asks.0 != node {
+            client.haunted_until = at + LATE_MAX;
+        }
+        client.unanswered = true;
+        client.roams |= !client.asks.0.is_empty() && client.asks.0 != node;
+        if client.asks != asked || at < client.haunted_until {
+            (client.asks, client.memories) = (asked, client.memories + 1);
+            if clean_start || !persistent {
+                client.lightly.clear();
+            }
+        }
         (client.clean_start, client.persistent) = (clean_start, persistent);
-        (client.restarts, client.of_the_past) = (restarts, false);
+        client.of_the_past = false;
         if clean_start {
             client.forget_session();
         }
@@ -87,6 +122,7 @@ impl Mqtt {
 
     fn connected(&mut self, name: &str, at: Duration, present: bool) -> Option<String> {
         let client = self.client(name);
+        client.unanswered = false;
         if client.of_the_past {
             return None;
         }
@@ -103,8 +139,8 @@ impl Mqtt {
         }
         client.newest.retain(|(_, _, qos), _| *qos > 0);
         client.connections += 1;
-        let restarts = client.restarts;
-        client.link = Some(Link { since: at, resumed: present, restarts });
+        let memory = client.memories;
+        client.link = Some(Link { since: at, resumed: present, memory });
         client.kept = if client.persistent { Kept::Yes } else { Kept::No };
         wrong.map(|what| format!("{name} connected: {what}"))
     }
@@ -138,7 +174,7 @@ impl Mqtt {
     }
 
     /// A message of a publisher has reached a client.
-    fn received(&mut self, name: &str, message: &Message) -> Vec<String> {
+    fn received(&mut self, at: Duration, name: &str, message: &Message) -> Vec<String> {
         let Some(said) = self.flood.said(&message.payload).cloned() else {
             if self.flood.is_lost(&message.payload) {
                 return Vec::new();
@@ -160,7 +196,7 @@ impl Mqtt {
             times: said.times,
         };
         if message.retain {
-            wrong.extend(self.retained(name, &said, message));
+            wrong.extend(self.retained((at, name), &said, message));
         } else {
             wrong.extend(self.in_line(name, &said, message));
         }
@@ -170,8 +206,13 @@ impl Mqtt {
         wrong
     }
 
-    /// What comes as retained must have been the last.
-    fn retained(&self, name: &str, said: &Said, message: &Message) -> Option<String> {
+    /// What comes as retained must have been the last, unless the node may not know of that one.
+    fn retained(
+        &self,
+        (at, name): (Duration, &str),
+        said: &Said,
+        message: &Message,
+    ) -> Option<String> {
         if !said.retain {
             return Some(format!("{name} got {message:?}, which was not to be retained"));
         }
@@ -179,7 +220,9 @@ impl Mqtt {
         // What comes again may answer an earlier SUBSCRIBE of the session.
         let moment = |asked: &Asked| if message.dup { asked.first } else { asked.last };
         let asked = client.matching(&said.topic).map(moment).max()?;
-        self.flood.is_superseded(said, asked).then(|| {
+        let behind = if self.starts.len() > 1 { FOLLOWS } else { Duration::ZERO };
+        let asked = asked.saturating_sub(behind);
+        (self.flood.is_superseded(said, asked) && !self.may_lag(at, Duration::ZERO)).then(|| {
             format!("{name} got {message:?} as retained, and a later one was acknowledged before")
         })
     }
@@ -231,13 +274,28 @@ impl Mqtt {
                 .into_iter()
                 .flatten()
                 .collect();
-        wrong.extend(repeats(client, coming, link.restarts));
+        wrong.extend(repeats(client, coming, link.memory));
         let what = format!("{name} got {:?} on {}", coming.item, coming.topic);
         wrong.into_iter().map(|why| format!("{what}: {why}")).collect()
     }
 
+    /// Whether a node may be cut off from what the others have decided.
+    fn may_lag(&self, at: Duration, since: Duration) -> bool {
+        let disturbed = self.disturbed.is_some_and(|then| at < then.max(since) + self.calm);
+        self.starts.len() > 1 && (self.faults > 0 || disturbed)
+    }
+
     /// A connection that was replaced has said something.
-    fn stale(&self, name: &str, since: Duration, message: Option<&Message>) -> Option<String> {
+    fn stale(
+        &self,
+        (at, name): (Duration, &str),
+        since: Duration,
+        message: Option<&Message>,
+    ) -> Option<String> {
+        let unknown = self.clients.get(name).is_some_and(|one| one.roams && !one.persistent);
+        if unknown || self.may_lag(at, since) {
+            return None;
+        }
         let newer = match message {
             None => true,
             Some(message) => {
@@ -370,8 +428,8 @@ fn dup(client: &Client, coming: &Coming<'_>) -> Option<String> {
 }
 
 /// Counts how often it came, which has its bounds: a publisher may say a thing again, and a node
-/// that restarts forgets what it has sent.
-fn repeats(client: &mut Client, coming: &Coming<'_>, restarts: u64) -> Vec<String> {
+/// that restarts forgets what it has sent, and another does not know.
+fn repeats(client: &mut Client, coming: &Coming<'_>, memory: u64) -> Vec<String> {
     let connection = client.connections;
     let got = client.got.entry(coming.item.clone()).or_default();
     if coming.retain {
@@ -380,8 +438,8 @@ fn repeats(client: &mut Client, coming: &Coming<'_>, restarts: u64) -> Vec<Strin
     if got.connection != connection {
         (got.connection, got.here) = (connection, 0);
     }
-    if got.restarts != restarts {
-        (got.restarts, got.plain) = (restarts, 0);
+    if got.memory != memory {
+        (got.memory, got.plain) = (memory, 0);
     }
     got.here += 1;
     got.plain += u32::from(!coming.dup);
@@ -401,6 +459,66 @@ fn repeats(client: &mut Client, coming: &Coming<'_>, restarts: u64) -> Vec<Strin
     wrong
 }
 
+impl Mqtt {
+    /// What happened and can break nothing by itself.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "others concern other promises")]
+    fn note(&mut self, at: Duration, fact: &Fact) {
+        match fact {
+            Fact::UplinkSent { reading, .. } => {
+                self.sent.entry(reading.clone()).or_insert(at);
+            }
+            Fact::Started { node } => *self.starts.entry(node.clone()).or_default() += 1,
+            Fact::Begins(setting) => self.calm = setting.calm,
+            Fact::Fault { begins, .. } => {
+                self.faults = self.faults.saturating_add_signed(if *begins { 1 } else { -1 });
+                self.disturbed = Some(at);
+            }
+            Fact::DiskLost { wiped: false, .. } => self.void = true,
+            Fact::DiskLost { wiped: true, .. } => self.lose_all(),
+            Fact::Account { client, sees } => self.account(client, sees),
+            Fact::Connecting { client, node, clean_start, persistent } => {
+                self.connecting((at, client, node), *clean_start, *persistent);
+            }
+            Fact::Disconnected { client } => self.disconnected(client),
+            Fact::Subscribes { client, filter } => self.subscribes(client, at, filter),
+            Fact::Published { message, acknowledged: true, .. } => {
+                self.flood.acknowledge(at, &message.payload);
+            }
+            Fact::Delivered { event, .. } => {
+                self.readings.insert(event.id.clone(), event.reading.clone());
+            }
+            Fact::Rested { core } => self.core = Some(core.clone()),
+            _ => {}
+        }
+    }
+
+    /// What is wrong with what happened.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "others concern other promises")]
+    fn judge(&mut self, at: Duration, fact: &Fact) -> Vec<String> {
+        match fact {
+            Fact::Connected { client, session_present, .. } => {
+                self.connected(client, at, *session_present).into_iter().collect()
+            }
+            Fact::Subscribed { client, filter, qos } => {
+                self.subscribed(client, at, filter, *qos).into_iter().collect()
+            }
+            Fact::Published { client, message, acknowledged: false } => {
+                self.flood.send(at, client, message).err().into_iter().collect()
+            }
+            Fact::Received { client, message } => self.received(at, client, message),
+            Fact::DeliveredAs { client, id, topic, qos, dup } => {
+                self.event(client, id, topic, (*qos, *dup))
+            }
+            Fact::Stale { client, since, message } => {
+                self.stale((at, client), *since, message.as_ref()).into_iter().collect()
+            }
+            Fact::Rested { core } => self.missing(core).into_iter().collect(),
+            Fact::Ended { log } => self.ended(log),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Invariant for Mqtt {
     fn name(&self) -> &'static str {
         "S19"
@@ -411,71 +529,8 @@ impl Invariant for Mqtt {
         if self.void {
             return Vec::new();
         }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "others concern other promises")]
-        let wrong: Vec<String> = match &seen.fact {
-            Fact::UplinkSent { reading, .. } => {
-                self.sent.entry(reading.clone()).or_insert(at);
-                Vec::new()
-            }
-            Fact::Started { .. } => {
-                self.restarts += 1;
-                Vec::new()
-            }
-            Fact::DiskLost { wiped: false, .. } => {
-                self.void = true;
-                Vec::new()
-            }
-            Fact::DiskLost { wiped: true, .. } => {
-                self.lose_all();
-                Vec::new()
-            }
-            Fact::Account { client, sees } => {
-                self.account(client, sees);
-                Vec::new()
-            }
-            Fact::Connecting { client, clean_start, persistent } => {
-                self.connecting(client, *clean_start, *persistent);
-                Vec::new()
-            }
-            Fact::Connected { client, session_present, .. } => {
-                self.connected(client, at, *session_present).into_iter().collect()
-            }
-            Fact::Disconnected { client } => {
-                self.disconnected(client);
-                Vec::new()
-            }
-            Fact::Subscribes { client, filter } => {
-                self.subscribes(client, at, filter);
-                Vec::new()
-            }
-            Fact::Subscribed { client, filter, qos } => {
-                self.subscribed(client, at, filter, *qos).into_iter().collect()
-            }
-            Fact::Published { client, message, acknowledged: false } => {
-                self.flood.send(at, client, message).err().into_iter().collect()
-            }
-            Fact::Published { message, acknowledged: true, .. } => {
-                self.flood.acknowledge(at, &message.payload);
-                Vec::new()
-            }
-            Fact::Received { client, message } => self.received(client, message),
-            Fact::Delivered { event, .. } => {
-                self.readings.insert(event.id.clone(), event.reading.clone());
-                Vec::new()
-            }
-            Fact::DeliveredAs { client, id, topic, qos, dup } => {
-                self.event(client, id, topic, (*qos, *dup))
-            }
-            Fact::Stale { client, since, message } => {
-                self.stale(client, *since, message.as_ref()).into_iter().collect()
-            }
-            Fact::Rested { core } => {
-                self.core = Some(core.clone());
-                self.missing(core).into_iter().collect()
-            }
-            Fact::Ended { log } => self.ended(log),
-            _ => Vec::new(),
-        };
+        self.note(at, &seen.fact);
+        let wrong = self.judge(at, &seen.fact);
         wrong.into_iter().map(|text| violation("S19", seen, text)).collect()
     }
 

@@ -3,7 +3,9 @@
 //!
 //! Source: requirements, part G, S20. Not the server's fault, and let pass: copies of one frame (it
 //! asks for the second window when a TX_ACK got lost), a gateway whose counter has jumped, and what
-//! an earlier boot had asked for.
+//! an earlier boot had asked for. Nor can a node know what another has asked a gateway for: of
+//! several, each is held to what it has said itself. It is the node whose PULL_RESP it is that
+//! counts, whoever has planned the frame: all that a gateway is told by it goes through its hands.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,7 +13,7 @@ use bytes::Bytes;
 use lorawan::{DevAddr, DevEui, GatewayEui, TxStatus};
 
 use super::{Invariant, Violation, violation};
-use crate::oracle::{Fact, Seen, Transmission};
+use crate::oracle::{Fact, Order, Seen, Transmission};
 
 /// Frames of one gateway that are remembered.
 const TAKEN_MAX: usize = 64;
@@ -33,8 +35,9 @@ struct Sending {
 /// Watches that part of S20.
 #[derive(Debug, Default)]
 pub struct OneRadio {
-    handed: BTreeMap<(GatewayEui, u16), Sending>,
+    handed: BTreeMap<Order, Sending>,
     taken: BTreeMap<GatewayEui, VecDeque<Sending>>,
+    /// Starts of any node: the one that plans may be another than the one that says it.
     boots: u64,
     /// Gateways may share a name, or be told something else than was sent.
     doubtful: bool,
@@ -43,14 +46,14 @@ pub struct OneRadio {
 impl OneRadio {
     fn handed(&mut self, how: &Transmission, frame: Frame) {
         let sending = Sending { frame, how: how.clone(), boot: self.boots };
-        self.handed.insert((how.gateway, how.token), sending);
+        self.handed.insert(how.order(), sending);
     }
 
     /// A datagram that came twice is answered twice: taken, and then refused for being there. Which
     /// answer reaches the node first is anybody's guess.
-    fn told_twice(&mut self, gateway: GatewayEui, token: u16) {
-        if let Some(taken) = self.taken.get_mut(&gateway) {
-            taken.retain(|sending| sending.how.token != token);
+    fn told_twice(&mut self, order: &Order) {
+        if let Some(taken) = self.taken.get_mut(&order.1) {
+            taken.retain(|sending| sending.how.order() != *order);
         }
     }
 
@@ -59,6 +62,7 @@ impl OneRadio {
         let other = taken.iter().find(|other| {
             other.frame != sending.frame
                 && other.boot == sending.boot
+                && other.how.node == sending.how.node
                 && overlap(&other.how, &sending.how)
         });
         let text = other.map(|other| format!("{:?} amidst {:?}", sending.how, other.how));
@@ -95,10 +99,10 @@ impl Invariant for OneRadio {
             Fact::CounterReset { gateway } => {
                 self.taken.remove(gateway);
             }
-            Fact::Decided { gateway, token, status } => {
-                let sending = self.handed.remove(&(*gateway, *token));
+            Fact::Decided { order, status } => {
+                let sending = self.handed.remove(order);
                 if sending.is_none() && *status != TxStatus::Ok {
-                    self.told_twice(*gateway, *token);
+                    self.told_twice(order);
                 }
                 let taken = sending.filter(|_| *status == TxStatus::Ok);
                 let wrong = taken.and_then(|sending| self.taken(sending));
@@ -132,7 +136,7 @@ mod tests {
     }
 
     fn decided(token: u16, status: TxStatus) -> Fact {
-        Fact::Decided { gateway: gateway(1), token, status }
+        Fact::Decided { order: ("n1".to_owned(), gateway(1), token), status }
     }
 
     fn found(history: impl IntoIterator<Item = Fact>) -> usize {
@@ -165,6 +169,36 @@ mod tests {
     fn two_frames_for_one_moment_are_caught_also_where_the_counter_wraps() {
         assert_eq!(found(two(999_999, 6, None)), 1);
         assert_eq!(found(two(0_u32.wrapping_sub(999_999), 6, None)), 1);
+    }
+
+    #[test]
+    fn one_token_of_two_nodes_is_two_answers_and_neither_knows_of_the_others() {
+        let by = |node: &str, mut fact: Fact| {
+            if let Fact::DownlinkHanded { how, .. } = &mut fact {
+                how.node = node.to_owned();
+            } else if let Fact::Decided { order, .. } = &mut fact {
+                order.0 = node.to_owned();
+            } else {
+                panic!("{fact:?}");
+            }
+            fact
+        };
+        let apart = [
+            handed(1, 0, 5),
+            by("n2", handed(1, 500_000, 6)),
+            decided(1, TxStatus::Ok),
+            by("n2", decided(1, TxStatus::Ok)),
+        ];
+        assert_eq!(found(apart), 0);
+        let crossed = [
+            handed(1, 0, 5),
+            by("n2", handed(1, 2_000_000, 6)),
+            decided(1, TxStatus::Ok),
+            by("n2", decided(1, TxStatus::CollisionPacket)),
+            handed(2, 500_000, 7),
+            decided(2, TxStatus::Ok),
+        ];
+        assert_eq!(found(crossed), 1, "a refusal of another node's excuses nothing");
     }
 
     #[test]

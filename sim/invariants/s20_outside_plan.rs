@@ -20,7 +20,7 @@ use lorawan::{
 use scenario::FaultKind;
 
 use super::{Invariant, Violation, violation};
-use crate::oracle::{Fact, Seen, Transmission};
+use crate::oracle::{Fact, Order, Seen, Transmission};
 
 /// How long an uplink may still be answered, and some.
 const UPLINK_KEPT: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ pub struct OutsidePlan {
     holds_duty_cycle: bool,
     uplinks: BTreeMap<(GatewayEui, u32), Vec<Uplink>>,
     order: VecDeque<(Duration, GatewayEui, u32)>,
-    handed: BTreeMap<(GatewayEui, u16), Transmission>,
+    handed: BTreeMap<Order, Transmission>,
     /// By gateway and lower edge of the sub-band.
     airtimes: BTreeMap<(GatewayEui, u32), Airtime>,
     transmissions: u64,
@@ -73,7 +73,7 @@ impl OutsidePlan {
 
     fn handed(&mut self, how: &Transmission, delay1: Duration) -> Vec<String> {
         self.transmissions += 1;
-        self.handed.insert((how.gateway, how.token), how.clone());
+        self.handed.insert(how.order(), how.clone());
         if self.doubtful {
             return Vec::new();
         }
@@ -184,12 +184,10 @@ impl Invariant for OutsidePlan {
             }
             Fact::DownlinkHanded { how, .. } => self.handed(how, RECEIVE_DELAY1),
             Fact::JoinAcceptHanded { how, .. } => self.handed(how, JOIN_ACCEPT_DELAY1),
-            Fact::Decided { gateway, token, status } => {
-                match (self.handed.remove(&(*gateway, *token)), status) {
-                    (Some(how), TxStatus::Ok) => self.account(seen.at, &how).into_iter().collect(),
-                    (Some(_) | None, _) => Vec::new(),
-                }
-            }
+            Fact::Decided { order, status } => match (self.handed.remove(order), status) {
+                (Some(how), TxStatus::Ok) => self.account(seen.at, &how).into_iter().collect(),
+                (Some(_) | None, _) => Vec::new(),
+            },
             _ => Vec::new(),
         };
         wrong.into_iter().map(|text| violation("S20", seen, text)).collect()
@@ -251,7 +249,7 @@ mod tests {
     }
 
     fn decided(token: u16, status: TxStatus) -> Fact {
-        Fact::Decided { gateway: gateway(1), token, status }
+        Fact::Decided { order: ("n1".to_owned(), gateway(1), token), status }
     }
 
     fn found(history: impl IntoIterator<Item = Fact>) -> usize {

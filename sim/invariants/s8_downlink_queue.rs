@@ -5,6 +5,10 @@
 //! Source: requirements, part G, S8. The same bytes may leave any number of times (RX1, RX2,
 //! another gateway, the answer to a repetition): what counts is the number they are sent under. A
 //! call whose answer did not come may have queued its item, now, later or never.
+//!
+//! Of two nodes that each have an item to send the one that was given its item first may be held up
+//! by its disk. Its number is the lower one, so that a device which has heard the other item takes
+//! this one no more: that is no overtaking.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,8 +39,8 @@ struct Item {
 #[derive(Debug, Default)]
 pub struct DownlinkQueue {
     items: BTreeMap<(DevEui, Bytes), Item>,
-    /// The latest begin of a call whose item was sent, by device.
-    latest: BTreeMap<DevEui, Duration>,
+    /// The latest begin of a call whose item was sent, and its number, by device.
+    latest: BTreeMap<DevEui, (Duration, (DevAddr, u32))>,
 }
 
 impl DownlinkQueue {
@@ -73,10 +77,13 @@ impl DownlinkQueue {
         if !item.numbers.insert(number) {
             return None;
         }
-        let latest = self.latest.entry(device).or_default();
-        let overtaken =
-            first && item.ended.is_some_and(|(at, answer)| answer == Answer::Done && at < *latest);
-        *latest = (*latest).max(item.since);
+        let latest = self.latest.entry(device).or_insert((item.since, number));
+        let is_lower = number.0 == latest.1.0 && number.1 < latest.1.1;
+        let is_older = |(at, answer)| answer == Answer::Done && at < latest.0;
+        let overtaken = first && !is_lower && item.ended.is_some_and(is_older);
+        if item.since > latest.0 {
+            *latest = (item.since, number);
+        }
         let what = format!("{payload:02x?} for {device}, sent as {number:?},");
         if item.numbers.len() > TRIES_MAX {
             return Some(format!("{what} was sent before: {:?}", item.numbers));
@@ -169,7 +176,14 @@ mod tests {
 
     fn queued(bytes: &'static [u8], answer: Answer) -> Fact {
         let (confirmed, since) = (false, Duration::ZERO);
-        Fact::Queued { device: device(1), payload: payload(bytes), confirmed, since, answer }
+        Fact::Queued {
+            node: "n1".to_owned(),
+            device: device(1),
+            payload: payload(bytes),
+            confirmed,
+            since,
+            answer,
+        }
     }
 
     fn cancelled(bytes: &'static [u8], answer: Answer) -> Fact {
@@ -235,6 +249,13 @@ mod tests {
         assert_eq!(found([asked(A), sent(1, A), queued(A, Refused)]).len(), 1);
         assert_eq!(found([asked(A), queued(A, Done), cancelled(A, Done), sent(1, A)]).len(), 1);
         assert_eq!(found([asked(A), queued(A, Done), sent(1, A), cancelled(A, Done)]).len(), 1);
+    }
+
+    #[test]
+    fn an_item_that_leaves_late_under_the_lower_number_overtakes_nothing() {
+        use Answer::Done;
+        let late = [asked(A), queued(A, Done), asked(B), queued(B, Done), sent(2, B), sent(1, A)];
+        assert_eq!(found(late), Vec::<String>::new());
     }
 
     #[test]

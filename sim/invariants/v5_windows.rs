@@ -17,10 +17,12 @@
 //!   has asked its log about it) from such a gateway must be answered, and an answer may not reach
 //!   its gateway. That it knows the gateway it must have shown: a PULL_DATA with a bit turned is
 //!   acknowledged too.
+//! * A gateway whose PULL socket was moved to another node gets nothing until it has told that one
+//!   where it is, and nobody can know: what it has heard meanwhile is not judged.
 //! * Join-requests with a nonce that was used or does not rise are refused, frames of a device that
 //!   has lost its counters too.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use lorawan::{
@@ -33,12 +35,13 @@ use store::Command;
 
 use super::air::Air;
 use super::{Invariant, Violation, violation};
-use crate::oracle::{Fact, Reading, Seen, Transmission};
+use crate::oracle::{Fact, Order, Reading, Seen, Transmission};
 
 /// From the end of an uplink to its last window: RX2 of data, and of a join.
 const LAST_WINDOW: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6)];
 /// A write that will find no space, an fsync that will fail, bits that have turned: how long the
-/// node may take to meet them and to deal with them.
+/// node may take to meet them and to deal with them. A device's frame that somebody else has
+/// repeated too often gets no answer any more: so long until its next one.
 const LIES_IN_WAIT: Duration = Duration::from_secs(45);
 /// A frame that waited for the disk is accepted when the disk is back: what repeats it within this
 /// time is taken for a copy.
@@ -73,7 +76,7 @@ struct Frame {
     /// The gateways that the node names when it asks its log about it, each with its counter.
     received: Vec<(GatewayEui, u32)>,
     /// Answers handed out, and what their gateways said.
-    answers: Vec<(GatewayEui, u16, Option<TxStatus>)>,
+    answers: Vec<(Order, Option<TxStatus>)>,
 }
 
 /// Watches V5.
@@ -98,6 +101,8 @@ pub struct Windows {
     air: Air,
     /// When each gateway was last asked for anything by the node that runs.
     asked_at: BTreeMap<GatewayEui, Duration>,
+    /// Gateways that were moved to another node, which does not know them yet.
+    moved: BTreeSet<GatewayEui>,
     met: u64,
     crowded: u64,
 }
@@ -200,6 +205,24 @@ impl Windows {
         });
     }
 
+    /// A gateway was moved to another node: what was to go to it is lost.
+    fn hopped(&mut self, at: Duration, gateway: GatewayEui) {
+        self.asked_at.remove(&gateway);
+        self.moved.insert(gateway);
+        for frame in self.frames.iter_mut().filter(|frame| frame.until >= at) {
+            let heard = frame.live.iter().chain(&frame.received);
+            frame.disturbed |= heard.into_iter().any(|(other, _)| *other == gateway);
+        }
+    }
+
+    /// Whether a gateway that has heard a frame is where nobody looks for it.
+    fn is_lost(&mut self, gateway: GatewayEui, live: bool) -> bool {
+        if live {
+            self.moved.remove(&gateway);
+        }
+        self.moved.contains(&gateway)
+    }
+
     fn open(&mut self, at: Duration, key: &Key) -> Option<&mut Frame> {
         self.frames.iter_mut().rev().find(|frame| frame.key == *key && frame.until >= at)
     }
@@ -207,18 +230,16 @@ impl Windows {
     fn handed(&mut self, at: Duration, key: &Key, how: &Transmission) {
         self.asked_at.insert(how.gateway, at);
         if let Some(frame) = self.open(at, key) {
-            frame.answers.push((how.gateway, how.token, None));
+            frame.answers.push((how.order(), None));
         }
     }
 
-    fn decided(&mut self, gateway: GatewayEui, token: u16, status: TxStatus) {
+    fn decided(&mut self, order: &Order, status: TxStatus) {
         for frame in self.frames.iter_mut().rev() {
             let mut answers = frame.answers.iter_mut();
-            let open = |one: &&mut (GatewayEui, u16, Option<TxStatus>)| {
-                (one.0, one.1, one.2) == (gateway, token, None)
-            };
+            let open = |one: &&mut (Order, Option<TxStatus>)| one.0 == *order && one.1.is_none();
             if let Some(answer) = answers.find(open) {
-                answer.2 = Some(status);
+                answer.1 = Some(status);
                 return;
             }
         }
@@ -258,7 +279,7 @@ impl Windows {
             let rx1 = dr.and_then(|dr| region.rx1_dr(dr, 0, false));
             let (rx2, later) = (Some(region.rx2_dr), delay1 + RX2_AFTER_RX1);
             let quieter = (*gateway, Some(TxStatus::TxPower));
-            let too_loud = frame.answers.iter().any(|(by, _, said)| (*by, *said) == quieter);
+            let too_loud = frame.answers.iter().any(|(order, said)| (order.1, *said) == quieter);
             let rx2_is_taken = too_loud || taken(*gateway, *tmst, later, rx2);
             taken(*gateway, *tmst, delay1, rx1) && rx2_is_taken
         };
@@ -321,7 +342,7 @@ enum Verdict {
 
 impl Frame {
     fn said(&self, status: TxStatus) -> bool {
-        self.answers.iter().any(|answer| answer.2 == Some(status))
+        self.answers.iter().any(|(_, said)| *said == Some(status))
     }
 
     /// A gateway was asked at a moment that was none, though its datagrams do not get lost.
@@ -377,8 +398,12 @@ impl Invariant for Windows {
                 self.asked(*dev_eui, *join_eui, *dev_nonce);
             }
             Fact::Heard { gateway, tmst, device, reading, wants_answer: true, live } => {
+                let lost = self.is_lost(*gateway, *live);
                 if let Some(key) = self.key(*device, reading.as_ref()) {
-                    self.heard(at, key, live.then_some((*gateway, *tmst)));
+                    self.heard(at, key.clone(), live.then_some((*gateway, *tmst)));
+                    if let Some(frame) = self.open(at, &key).filter(|_| lost) {
+                        frame.disturbed = true;
+                    }
                 }
             }
             Fact::Logged { proposals, .. } => {
@@ -390,19 +415,21 @@ impl Invariant for Windows {
             Fact::JoinAcceptHanded { how, dev_eui, dev_nonce, .. } => {
                 self.handed(at, &Key::Join(*dev_eui, *dev_nonce), how);
             }
-            Fact::Decided { gateway, token, status } => self.decided(*gateway, *token, *status),
+            Fact::Decided { order, status } => self.decided(order, *status),
             Fact::Fault { kind: FaultKind::SlowDisk, begins, .. } => self.slow_disk(at, *begins),
             Fact::Fault { kind, target, begins } => {
                 self.fault(at, format!("{kind} {target}"), *begins);
                 if let FaultKind::WriteError
                 | FaultKind::FsyncError
                 | FaultKind::MisdirectedWrite
-                | FaultKind::BitRot = kind
+                | FaultKind::BitRot
+                | FaultKind::Replay = kind
                 {
                     self.disturb(at, at + LIES_IN_WAIT);
                 }
             }
             Fact::Stalled { until, .. } => self.stall(at, *until),
+            Fact::Hopped { gateway } => self.hopped(at, *gateway),
             Fact::Started { .. } => {
                 self.asked_at.clear();
                 self.disturb(at, at);
@@ -428,169 +455,4 @@ impl Invariant for Windows {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::history::{
-        ADDRESS, SETTING, SF7, accept_uplink, acknowledgement, device, gateway, join_accept,
-        join_request, logged, reading, transmission, uplink_sent,
-    };
-    use super::*;
-    use crate::oracle::Setting;
-
-    /// Facts at their moments, in milliseconds, then the end.
-    fn found(setting: Setting, history: &[(u64, Fact)]) -> Vec<String> {
-        let mut windows = Windows::default();
-        let begin = [(0, Fact::Begins(setting))];
-        let end = [(60_000, Fact::Ended { log: Vec::new() })];
-        let all = begin.iter().chain(history).chain(&end);
-        all.flat_map(|(at, fact)| {
-            let at = Duration::from_millis(*at);
-            windows.observe(&Seen { at, fact: fact.clone() })
-        })
-        .map(|violation| violation.to_string())
-        .collect()
-    }
-
-    fn heard(live: bool) -> Fact {
-        Fact::Heard {
-            gateway: gateway(1),
-            tmst: 0,
-            device: device(1),
-            reading: Some(reading(1, "21.5")),
-            wants_answer: true,
-            live,
-        }
-    }
-
-    fn decided(status: TxStatus) -> Fact {
-        let how = transmission();
-        Fact::Decided { gateway: how.gateway, token: how.token, status }
-    }
-
-    fn fault(begins: bool) -> Fact {
-        Fact::Fault { kind: FaultKind::SlowDisk, target: "n1".to_owned(), begins }
-    }
-
-    fn answered(status: TxStatus) -> Vec<(u64, Fact)> {
-        vec![
-            (10_000, uplink_sent(1, "21.5")),
-            (10_100, heard(true)),
-            (10_400, acknowledgement(0, reading(1, "21.5"))),
-            (10_401, decided(status)),
-        ]
-    }
-
-    fn unanswered() -> Vec<(u64, Fact)> {
-        answered(TxStatus::Ok)[..2].to_vec()
-    }
-
-    #[test]
-    fn an_answer_that_a_gateway_took_passes_and_so_does_one_that_nobody_could_give() {
-        assert!(found(SETTING, &answered(TxStatus::Ok)).is_empty());
-        let cut_off = [(10_000, uplink_sent(1, "21.5")), (10_100, heard(false))];
-        assert!(found(SETTING, &cut_off).is_empty());
-        let crowded = answered(TxStatus::CollisionPacket);
-        assert!(found(SETTING, &crowded).is_empty(), "the air is full");
-        let other = [(10_000, uplink_sent(2, "later")), (10_100, heard(true))];
-        assert!(found(SETTING, &other).is_empty(), "a counter that went back is refused");
-    }
-
-    #[test]
-    fn where_every_gateway_is_sending_something_else_nothing_is_missed() {
-        let pushed = |tmst| Fact::Pushed {
-            gateway: gateway(1),
-            tmst,
-            frequency_hz: 868_100_000,
-            modulation: SF7,
-        };
-        // RX1 opens at 1 s of the gateway's counter, RX2 at 2 s.
-        let other = |tmst, millis| Fact::DownlinkHanded {
-            how: Transmission {
-                token: 9,
-                tmst: Some(tmst),
-                airtime: Duration::from_millis(millis),
-                ..transmission()
-            },
-            device: device(2),
-            dev_addr: ADDRESS,
-            f_cnt: 1,
-            ciphertexts: Vec::new(),
-            payload: None,
-            acknowledges: None,
-        };
-        let with = |others: Vec<(u64, Fact)>| {
-            let found = found(SETTING, &[others, unanswered(), vec![(10_110, pushed(0))]].concat());
-            found.len()
-        };
-        assert_eq!(with(vec![(9_900, other(900_000, 200)), (9_950, other(2_500_000, 50))]), 0);
-        assert_eq!(with(vec![(9_900, other(900_000, 200))]), 1, "RX2 was free");
-        assert_eq!(with(vec![(9_900, other(2_500_000, 200))]), 1, "RX1 was free");
-    }
-
-    #[test]
-    fn no_answer_one_nobody_took_and_a_wrong_moment_are_misses() {
-        assert_eq!(found(SETTING, &unanswered()).len(), 1);
-        assert_eq!(found(SETTING, &answered(TxStatus::TooLate)).len(), 1);
-        assert_eq!(found(SETTING, &answered(TxStatus::TooEarly)).len(), 1);
-        assert_eq!(found(SETTING, &answered(TxStatus::Ok)[..3]).len(), 1, "it never arrived");
-        let mut late = unanswered();
-        late.push((12_200, acknowledgement(0, reading(1, "21.5"))));
-        late.push((12_201, decided(TxStatus::Ok)));
-        assert_eq!(found(SETTING, &late).len(), 1, "its windows have passed");
-    }
-
-    #[test]
-    fn what_is_wrong_excuses_until_it_has_been_over_for_long_enough() {
-        for (begins, ends, misses) in [(9_000, 9_500, 0), (1_000, 4_000, 1), (11_000, 11_001, 0)] {
-            let mut history = unanswered();
-            history.extend([(begins, fault(true)), (ends, fault(false))]);
-            history.sort_by_key(|(at, _)| *at);
-            assert_eq!(found(SETTING, &history).len(), misses, "fault at {begins}");
-        }
-        let lies_in_wait =
-            Fact::Fault { kind: FaultKind::WriteError, target: "n1".to_owned(), begins: false };
-        let waiting = [vec![(1_000, lies_in_wait)], unanswered()].concat();
-        assert!(found(SETTING, &waiting).is_empty());
-        let mut in_force = unanswered();
-        in_force.insert(0, (1_000, fault(true)));
-        assert!(found(SETTING, &in_force).is_empty());
-        let stalled = |until| {
-            let until = Duration::from_millis(until);
-            vec![(9_900, Fact::Stalled { node: "n1".to_owned(), until })]
-        };
-        assert!(found(SETTING, &[stalled(9_200), unanswered()].concat()).is_empty());
-        assert_eq!(found(SETTING, &[stalled(9_050), unanswered()].concat()).len(), 1);
-        let started = vec![(8_000, Fact::Started { node: "n1".to_owned() })];
-        assert!(found(SETTING, &[started, unanswered()].concat()).is_empty());
-    }
-
-    #[test]
-    fn where_datagrams_get_lost_only_what_was_received_must_be_answered() {
-        let rough = Setting { rough: true, ..SETTING };
-        assert!(found(rough, &unanswered()).is_empty());
-        let mut received = unanswered();
-        received.push((10_300, logged(9, [accept_uplink(reading(1, "21.5"), 1)])));
-        assert!(found(rough, &received).is_empty(), "the node may not know the gateway");
-        received.insert(0, (9_000, acknowledgement(0, reading(0, "21.4"))));
-        assert_eq!(found(rough, &received).len(), 1);
-        received.push((10_400, acknowledgement(0, reading(1, "21.5"))));
-        assert!(found(rough, &received).is_empty());
-    }
-
-    #[test]
-    fn a_join_has_its_windows_later_and_a_used_nonce_none() {
-        let heard = Fact::Heard {
-            gateway: gateway(1),
-            tmst: 0,
-            device: device(1),
-            reading: None,
-            wants_answer: true,
-            live: true,
-        };
-        let asked = vec![(10_000, join_request(7)), (10_100, heard.clone())];
-        assert_eq!(found(SETTING, &asked).len(), 1);
-        let accepted = vec![(13_000, join_accept(7, 1, b"one")), (13_001, decided(TxStatus::Ok))];
-        assert!(found(SETTING, &[asked.clone(), accepted.clone()].concat()).is_empty());
-        let again = vec![(20_000, join_request(7)), (20_100, heard)];
-        assert!(found(SETTING, &[asked, accepted, again].concat()).is_empty());
-    }
-}
+mod tests;

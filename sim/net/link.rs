@@ -65,8 +65,8 @@ pub(super) struct Link {
     pub(super) base: Quality,
     /// What it is like under the noises that lie on it.
     pub(super) quality: Quality,
-    /// Nothing passes.
-    pub(super) cut: bool,
+    /// How many cuts lie on it that nobody has mended: nothing passes while there is one.
+    unmended: u32,
     /// Segments of streams vanish.
     pub(super) stalled: bool,
     /// How often it has been cut: a packet that was under way then is gone, healed or not.
@@ -82,7 +82,7 @@ impl Link {
         Self {
             quality: base.clone(),
             base,
-            cut: false,
+            unmended: 0,
             stalled: false,
             cuts: 0,
             in_flight: 0,
@@ -108,7 +108,7 @@ impl Link {
         let corrupt = self.dice.chance(quality.corrupt);
         let bit = self.dice.below((len as u64 * 8).max(1));
         let latencies = [0, 1].map(|_| self.dice.between(&quality.latency));
-        if self.cut || lost {
+        if self.is_cut() || lost {
             return Fate { arrivals: [None, None], flipped: None };
         }
         let mut leaves = now;
@@ -124,9 +124,20 @@ impl Link {
         }
     }
 
+    /// Cuts it once more.
     pub(super) fn cut(&mut self) {
-        self.cut = true;
+        self.unmended += 1;
         self.cuts += 1;
+    }
+
+    /// Mends one cut; others that lie on it stay.
+    pub(super) fn mend(&mut self) {
+        self.unmended = self.unmended.saturating_sub(1);
+    }
+
+    /// Nothing passes.
+    pub(super) fn is_cut(&self) -> bool {
+        self.unmended > 0
     }
 }
 
@@ -170,5 +181,19 @@ mod tests {
         assert!(link.fate(NOW, 1).arrivals.iter().all(Option::is_some));
         link.cut();
         assert_eq!(link.fate(NOW, 1).arrivals, [None, None]);
+    }
+
+    #[test]
+    fn a_link_passes_again_when_every_cut_is_mended() {
+        let mut link = link(Quality::default());
+        link.cut();
+        link.cut();
+        link.mend();
+        assert!(link.is_cut());
+        link.mend();
+        assert!(!link.is_cut());
+        link.mend();
+        link.cut();
+        assert!(link.is_cut(), "what was mended too often holds no cut back");
     }
 }

@@ -297,19 +297,20 @@ impl Net {
         }
     }
 
-    /// Cuts the link from one host to another, and what is under way on it.
+    /// Cuts the link from one host to another, and what is under way on it. Cuts are counted: each
+    /// must be mended before anything passes.
     pub fn cut(&self, from: NodeId, to: NodeId) {
         held(&self.inner).link(from, to).cut();
     }
 
-    /// Mends what [`Self::cut`] cut.
+    /// Mends one cut of [`Self::cut`].
     pub fn mend(&self, from: NodeId, to: NodeId) {
-        held(&self.inner).link(from, to).cut = false;
+        held(&self.inner).link(from, to).mend();
     }
 
     /// Whether the link from one host to another is cut.
     pub fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
-        held(&self.inner).links.get(&(from, to)).is_some_and(|link| link.cut)
+        held(&self.inner).links.get(&(from, to)).is_some_and(Link::is_cut)
     }
 
     /// Says how the host's next death looks to its peers; [`Death::Power`] unless told.

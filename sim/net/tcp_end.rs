@@ -308,7 +308,7 @@ impl Inner {
         if link.stalled {
             return self.vanish(now, &segment);
         }
-        if link.cut || link.cuts != segment.cuts {
+        if link.is_cut() || link.cuts != segment.cuts {
             return self.retry(now, segment);
         }
         if !self.hosts.get(&to).is_some_and(|host| host.up) {

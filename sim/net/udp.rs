@@ -99,7 +99,7 @@ impl Inner {
         let Datagram { from, to, cuts, source, group, port, payload } = datagram;
         let link = self.link(from, to);
         link.in_flight -= 1;
-        if link.cut || link.cuts != cuts {
+        if link.is_cut() || link.cuts != cuts {
             self.counts.lost += 1;
             return;
         }

@@ -60,6 +60,47 @@ impl Medium for Disk {
     }
 }
 
+/// The disk as one process has it: nothing is done for it any more when it, or its machine, has
+/// died, however far its code still runs in the same breath.
+#[derive(Debug)]
+struct Living {
+    disk: Disk,
+    deaths: u64,
+}
+
+impl Living {
+    fn disk(&self) -> io::Result<&Disk> {
+        let lives = self.disk.deaths() == self.deaths;
+        lives.then_some(&self.disk).ok_or_else(|| io::Error::other("the machine has died"))
+    }
+}
+
+impl Medium for Living {
+    fn exists(&self) -> io::Result<bool> {
+        Medium::exists(self.disk()?)
+    }
+
+    fn create_temporary(&self) -> io::Result<Box<dyn StorageBackend>> {
+        self.disk()?.create_temporary()
+    }
+
+    fn publish(&self) -> io::Result<()> {
+        self.disk()?.publish()
+    }
+
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Medium::open(self.disk()?)
+    }
+
+    fn is_suspect(&self) -> io::Result<bool> {
+        self.disk()?.is_suspect()
+    }
+
+    fn set_suspect(&self, suspect: bool) -> io::Result<()> {
+        self.disk()?.set_suspect(suspect)
+    }
+}
+
 type Answer = Result<(), StorageError>;
 
 /// Sees what a node's storage is asked to write. Must not call the storage.
@@ -69,6 +110,9 @@ pub trait Onlooker: Send + Sync + std::fmt::Debug {
 
     /// A snapshot is about to become the current one.
     fn snapshot(&self);
+
+    /// Anything is on its way to the disk, in this order.
+    fn writes(&self, op: &Op);
 
     /// What is written now will be durable after so much time.
     fn waits(&self, wait: Duration);
@@ -100,7 +144,8 @@ impl Store {
         disk: Disk,
         onlooker: Option<Arc<dyn Onlooker>>,
     ) -> Result<Self, StorageError> {
-        let database = Arc::new(Database::open(disk.clone())?);
+        let process = Living { disk: disk.clone(), deaths: disk.deaths() };
+        let database = Arc::new(Database::open(process)?);
         disk.flush().await.map_err(|error| StorageError::Io {
             doing: "opening the simulated disk",
             text: error.to_string(),
@@ -177,6 +222,7 @@ impl HostDisk for Store {
     fn commit(&self, batch: Batch) -> Commit {
         if let Some(onlooker) = &self.onlooker {
             for op in batch.ops() {
+                onlooker.writes(op);
                 #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is nobody's business")]
                 match op {
                     Op::PutLog { index, record, .. } => onlooker.logged(*index, record),

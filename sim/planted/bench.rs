@@ -89,7 +89,7 @@ impl Bench {
             clients: BTreeMap::new(),
             messages: Vec::new(),
         };
-        bench.handle(Input::Quorum { available: true, disk_full: false });
+        bench.handle(Input::Quorum { available: true, disk_full: false, leader: Some(1) });
         bench.provision();
         bench
     }
@@ -300,6 +300,11 @@ impl Bench {
 
     fn act(&mut self, effect: Effect) {
         match effect {
+            Effect::Fatal(text) => panic!("{text}"),
+            Effect::Tell { .. }
+            | Effect::MembersChanged
+            | Effect::Cluster { .. }
+            | Effect::HandOver => {}
             Effect::SendDatagram { to, bytes, .. } => self.deliver(to, &bytes),
             Effect::Propose(proposal) => {
                 self.proposed.push(proposal.command.clone());
@@ -330,7 +335,7 @@ impl Bench {
                 let phc = "a verifier".to_owned();
                 self.node.handle(self.now(), Input::PasswordHashed { token, phc });
             }
-            Effect::PauseReading { .. } | Effect::Close { .. } => {}
+            Effect::PauseReading { .. } | Effect::Withdraw(_) | Effect::Close { .. } => {}
         }
     }
 
@@ -405,7 +410,15 @@ pub(super) fn config() -> Config {
         mac: MacConfig::new(raft_id, net_id),
         broker: BrokerConfig::new(raft_id),
         api: ApiSettings { region, channels: None, net_id, mqtt_port: 1_883 },
-        founding: Founding { cluster_name: "bench".to_owned(), admin, tenant },
+        ticktime: Duration::from_secs(10),
+        plate: store::Nameplate::default(),
+        founding: Some(Founding {
+            cluster_id: None,
+            founders: Vec::new(),
+            cluster_name: "bench".to_owned(),
+            admin,
+            tenant,
+        }),
         info: NodeInfo::default(),
     }
 }

@@ -65,7 +65,7 @@ fn a_start_forgets_what_waits() {
         bench.hear(0, &data_frame(0, false, false));
         bench.wait(clock::Duration::from_millis(210));
         let mut state = bench.node.state().clone();
-        let boot = store::Command::Boot { node: NodeId(1), boot: 2, feature_level: 1 };
+        let boot = store::Command::Boot { node: NodeId(1), boot: 2, feature_level: 1, plate: None };
         let proposals = vec![Proposal { request: RequestId([1; 16]), command: boot }];
         let entry = Entry { wall: clock::WallTime::UNIX_EPOCH, elapsed_micros: 0, proposals };
         state.apply(state.applied_index() + 1, &entry).unwrap();

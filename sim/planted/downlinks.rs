@@ -13,17 +13,17 @@ fn a_start_grants_again_what_was_used() {
         let mut bench = Bench::new();
         bench.activate(0);
         bench.uplink(0, true);
-        bench.handle(node::Input::Quorum { available: true, disk_full: false });
+        bench.handle(node::Input::Quorum { available: true, disk_full: false, leader: Some(1) });
         let mut state = bench.node.state().clone();
         let before = state.device(DEVICE).unwrap().session.clone().unwrap().n_f_cnt_down.next;
-        let boot = store::Command::Boot { node: NodeId(1), boot: 2, feature_level: 1 };
+        let boot = store::Command::Boot { node: NodeId(1), boot: 2, feature_level: 1, plate: None };
         let proposals = vec![Proposal { request: RequestId([1; 16]), command: boot }];
         let entry = Entry { wall: clock::WallTime::UNIX_EPOCH, elapsed_micros: 0, proposals };
         state.apply(state.applied_index() + 1, &entry).unwrap();
         let after = state.device(DEVICE).unwrap().session.clone().unwrap().n_f_cnt_down.next;
         (before, after)
     };
-    assert_eq!(both(Bug::GrantGivenBack, numbers), ((1, 1), (1, 0)));
+    assert_eq!(both(Bug::GrantGivenBack, numbers), ((16, 16), (16, 0)));
 }
 
 #[test]

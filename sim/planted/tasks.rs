@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use host::service::{self, Settings};
+use host::forming::Beginning;
+use host::peer::CookieKey;
+use host::service::{self, PeerSettings, Settings};
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 
@@ -33,7 +35,14 @@ async fn before_and_after() -> (usize, usize) {
             gateways: vec![SocketAddr::new(address, 1_700)],
             mqtt: vec![broker],
             connections_max: 10,
-            node: bench::config(),
+            peers: PeerSettings {
+                listen: Vec::new(),
+                name: "n1@here".to_owned(),
+                address: "10.0.0.1:6369".to_owned(),
+                cookie: CookieKey::new([0; 32]),
+                beginning: Beginning::Alone,
+            },
+            node: Box::new(|_| bench::config()),
             raft: host::raft::Settings::default(),
         };
         let outside = Outside::new(Seed(1), server, "n1");

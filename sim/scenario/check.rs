@@ -22,9 +22,15 @@ const SEEDS_MAX: usize = 100;
 const TABLES_MAX: usize = 5_000;
 /// Characters of a message made elsewhere.
 const WHY_MAX: usize = 240;
+/// Nodes that it takes for one to leave and the rest to be a majority of all.
+const LEAVES_MIN: u32 = 3;
 /// Stands for a target drawn for each seed, and for every one.
 const ANY: &str = "any";
 const ALL: &str = "all";
+/// Stand for the node that leads, and for one that does not, when a fault strikes.
+const ROLES: [&str; 2] = ["leader", "follower"];
+/// Stands for each node, at the end of a noisy link.
+const NODES: &str = "nodes";
 
 pub(crate) fn scenario(
     file: &str,
@@ -108,6 +114,7 @@ fn moments(scenario: &Scenario) -> Result<(), String> {
         ("workload.uplink_every", Some(&workload.uplink_every)),
         ("workload.downlink_every", workload.downlink_every.as_ref()),
         ("workload.rejoin_every", workload.rejoin_every.as_ref()),
+        ("gateways.hop_every", scenario.gateways.hop_every.as_ref()),
         ("clients.publish_every", Some(&clients.publish_every)),
         ("clients.away_every", clients.away_every.as_ref()),
         ("callers.every", Some(&scenario.callers.every)),
@@ -151,6 +158,10 @@ fn check_fault(scenario: &Scenario, names: &Names, fault: &Fault) -> Result<(), 
     if fault.kind == FaultKind::Pause && long {
         return Err(format!("a pause lasts {PAUSE_MAX:?} at most"));
     }
+    let leaves = matches!(fault.kind, FaultKind::Leave | FaultKind::Remove);
+    if leaves && scenario.nodes.count < LEAVES_MIN {
+        return Err(format!("it takes {LEAVES_MIN} nodes or more, there are fewer"));
+    }
     let late = fault.delay.as_ref().is_some_and(|delay| delay.0.end > LATE_MAX);
     if fault.kind == FaultKind::LateCopies && late {
         return Err(format!("a copy comes {LATE_MAX:?} late at most"));
@@ -158,7 +169,12 @@ fn check_fault(scenario: &Scenario, names: &Names, fault: &Fault) -> Result<(), 
     if fault.aim.is_some() && fault.after.is_none() {
         return Err("`aim` without `after`: say which promise it waits for".to_owned());
     }
-    targets(names, fault)
+    targets(names, fault)?;
+    if fault.flap.as_ref().is_some_and(|flap| flap.0.start.is_zero()) {
+        return Err("`flap` must not begin at zero".to_owned());
+    }
+    let Some(shape) = fault.shape else { return Ok(()) };
+    crate::partition::check(fault, shape, scenario.nodes.count)
 }
 
 /// Everything that a fault or a link may name. Ten thousand devices and thousands of faults are
@@ -185,19 +201,25 @@ impl Names {
 
 fn targets(names: &Names, fault: &Fault) -> Result<(), String> {
     let words = [ANY, ALL];
+    let roles = [ANY, ROLES[0], ROLES[1]];
+    let ends: &[&str] = if fault.kind == FaultKind::Noise { &[NODES] } else { &[] };
     for (name, among, words) in [
-        (&fault.node, &names.nodes, &words[..1]),
+        (&fault.node, &names.nodes, &roles[..]),
         (&fault.gateway, &names.gateways, &words[..]),
         (&fault.device, &names.devices, &words[..]),
         (&fault.client, &names.clients, &words[..]),
-        (&fault.from, &names.hosts, &[]),
-        (&fault.to, &names.hosts, &[]),
+        (&fault.from, &names.hosts, ends),
+        (&fault.to, &names.hosts, ends),
     ] {
         if let Some(name) = name {
             known(name, among, words)?;
         }
     }
-    if fault.from.is_some() && fault.from == fault.to {
+    for name in fault.side.iter().flatten() {
+        known(name, &names.nodes, &[])?;
+    }
+    let between_nodes = fault.from.as_deref() == Some(NODES);
+    if fault.from.is_some() && fault.from == fault.to && !between_nodes {
         return Err("`from` and `to` are the same host".to_owned());
     }
     Ok(())
@@ -340,6 +362,17 @@ mod tests {
         }
         let any = format!("{HEAD}[[fault]]\nkind = \"reboot\"\ndevice = \"any\"\nat = \"1s\"\n");
         assert!(Scenario::parse("s.toml", &any).is_ok());
+        let mut noise = Fault::new(FaultKind::Noise, crate::SpanRange::ms(1, 1));
+        (noise.from, noise.to) = (Some("nodes".to_owned()), Some("nodes".to_owned()));
+        let mut scenario = Scenario::parse("s.toml", &any).unwrap();
+        scenario.fault.push(noise);
+        for role in ROLES {
+            let mut pause = Fault::new(FaultKind::Pause, crate::SpanRange::ms(1, 1));
+            pause.node = Some(role.to_owned());
+            scenario.fault.push(pause);
+        }
+        let written = scenario.to_toml().unwrap();
+        assert_eq!(Scenario::parse("s.toml", &written), Ok(scenario));
     }
 
     #[test]

@@ -25,6 +25,15 @@ pub enum FaultKind {
     WipeDisk,
     /// The machine is replaced by another one that starts, after `lasts`, from a copy of its disk.
     CloneDisk,
+    /// The operator tells the node to leave its cluster. It hands over, ends by itself and its data
+    /// is set aside; `lasts` after that it joins anew, empty. Nothing happens where the rest would
+    /// be no majority of all.
+    Leave,
+    /// The machine loses power, and the operator has another node remove it. After `lasts` it is
+    /// back with its old data, is told so and ends; its data is set aside. Started again it is
+    /// alone and empty until the operator has it join. Nothing happens where the rest would be no
+    /// majority of all.
+    Remove,
     /// The next fsync of the node fails.
     FsyncError,
     /// The node's disk is full for `lasts`.
@@ -50,10 +59,15 @@ pub enum FaultKind {
     ResetStreams,
     /// Streams from `from` to `to` go nowhere for `lasts`, silently; datagrams pass.
     StallStreams,
+    /// Nodes do not reach each other for `lasts`, as `shape` says; with `flap` it comes and goes
+    /// meanwhile. Of several that overlap each has its own cuts.
+    Partition,
     /// A gateway has no power for `lasts`.
     GatewayOff,
     /// A gateway's concentrator restarts: its counter (`tmst`) jumps, what it had queued is lost.
     CounterReset,
+    /// Both sockets of a gateway are moved to other nodes, each for itself.
+    Hop,
     /// For `lasts` a gateway forwards a `share` of what it hears a second time, `delay` late.
     LateCopies,
     /// For `lasts` a `share` of a gateway's TX_ACK get lost.
@@ -100,6 +114,42 @@ pub enum Promise {
     Answer,
 }
 
+/// Which nodes a partition keeps apart.
+#[derive(
+    Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// A side of nodes from the rest; of two nodes or more.
+    Split,
+    /// `node` from all others; of two or more.
+    Isolate,
+    /// `node` hears no other and is heard by all, or with `hears` the reverse; of two or more.
+    OneWay,
+    /// Two halves that meet at `node` alone, which sees both; of three or more.
+    Bridge,
+    /// Each sees its two neighbours alone; of four or more.
+    Ring,
+    /// Each hears a majority, itself included, and no two the same one; of three or more.
+    MajorityRing,
+}
+
+/// Whom a partition cuts off, beside the nodes from each other.
+#[derive(
+    Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Nobody.
+    #[default]
+    Nodes,
+    /// Gateways and clients stand beside a node each (`gw1` and `app1` at `n1`, and so on in turn)
+    /// and reach what that reaches.
+    Sites,
+    /// The side, or the one node, reaches no gateway and no client.
+    Everything,
+}
+
 /// `[[fault]]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -109,7 +159,8 @@ pub struct Fault {
     /// Gives the fault's draws a name of their own, so that they stay what they are whatever is
     /// added or removed; its kind, its target and its place among such do without it.
     pub name: Option<String>,
-    /// The node it strikes: `n1`, or `any`.
+    /// The node it strikes: `n1`, `any`, or who leads, or follows, when it strikes: `leader`,
+    /// `follower` (the node itself where there is no other).
     pub node: Option<String>,
     /// The gateway it strikes: `gw1`, `any` or `all`.
     pub gateway: Option<String>,
@@ -117,7 +168,8 @@ pub struct Fault {
     pub device: Option<String>,
     /// The MQTT client it strikes: `app1`, `any` or `all`.
     pub client: Option<String>,
-    /// The host that cannot send: `n1`, `gw1`, `app1`.
+    /// The host that cannot send: `n1`, `gw1`, `app1`. For noise also `nodes`: with the same in
+    /// `to` every link between two nodes, else the links of each node.
     pub from: Option<String>,
     /// The host it cannot reach.
     pub to: Option<String>,
@@ -162,7 +214,8 @@ pub struct Fault {
     pub per_s: Option<u32>,
     /// Which write, counted from 1.
     pub write: Option<Numbers>,
-    /// How many: bits, writes (1 to 10,000; default 1).
+    /// How many: bits, writes (1 to 10,000; default 1), nodes on the side of a split (drawn
+    /// without it).
     pub count: Option<u32>,
     /// How long ago data must have been synced at least.
     pub older: Option<Span>,
@@ -172,6 +225,17 @@ pub struct Fault {
     pub memory_lost: Option<bool>,
     /// Whether clocks stand still too (default false).
     pub frozen: Option<bool>,
+    /// Which nodes are kept apart.
+    pub shape: Option<Shape>,
+    /// The nodes on one side; of a bridge one half without the bridge; of a ring all nodes in
+    /// their order. Drawn without it, with `node` on it (a bridge's on neither).
+    pub side: Option<Vec<String>>,
+    /// One way: `node` hears the others and is not heard (default false: the reverse).
+    pub hears: Option<bool>,
+    /// Whom a partition cuts off beside nodes (default `nodes`).
+    pub reach: Option<Reach>,
+    /// How long a partition is there, and then is not, in turn, drawn each time.
+    pub flap: Option<SpanRange>,
 }
 
 /// A key of `[[fault]]` that not every kind takes.
@@ -206,6 +270,11 @@ pub enum Key {
     Factor,
     MemoryLost,
     Frozen,
+    Shape,
+    Side,
+    Hears,
+    Reach,
+    Flap,
 }
 
 impl Key {
@@ -240,6 +309,11 @@ impl Key {
             Self::Factor => "factor",
             Self::MemoryLost => "memory_lost",
             Self::Frozen => "frozen",
+            Self::Shape => "shape",
+            Self::Side => "side",
+            Self::Hears => "hears",
+            Self::Reach => "reach",
+            Self::Flap => "flap",
         }
     }
 }
@@ -281,6 +355,11 @@ impl Fault {
             factor: None,
             memory_lost: None,
             frozen: None,
+            shape: None,
+            side: None,
+            hears: None,
+            reach: None,
+            flap: None,
         }
     }
 
@@ -315,6 +394,11 @@ impl Fault {
             (Key::Factor, self.factor.is_some()),
             (Key::MemoryLost, self.memory_lost.is_some()),
             (Key::Frozen, self.frozen.is_some()),
+            (Key::Shape, self.shape.is_some()),
+            (Key::Side, self.side.is_some()),
+            (Key::Hears, self.hears.is_some()),
+            (Key::Reach, self.reach.is_some()),
+            (Key::Flap, self.flap.is_some()),
         ];
         present.into_iter().filter_map(|(key, there)| there.then_some(key)).collect()
     }
@@ -322,19 +406,48 @@ impl Fault {
     /// Whom it strikes, in words that tell one such fault from another.
     pub fn target(&self) -> String {
         let names = [&self.node, &self.gateway, &self.device, &self.client, &self.from, &self.to];
-        names.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
+        let shape = self.shape.map(Shape::name);
+        let names = names.into_iter().flatten();
+        let side = self.side.iter().flatten().filter(|name| self.node.as_ref() != Some(name));
+        let names = names.chain(side).map(String::as_str);
+        shape.into_iter().chain(names).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Shape {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Split => "split",
+            Self::Isolate => "isolate",
+            Self::OneWay => "one_way",
+            Self::Bridge => "bridge",
+            Self::Ring => "ring",
+            Self::MajorityRing => "majority_ring",
+        }
+    }
+
+    /// Nodes that it takes at least.
+    pub const fn nodes_min(self) -> u32 {
+        match self {
+            Self::Split | Self::Isolate | Self::OneWay => 2,
+            Self::Bridge | Self::MajorityRing => 3,
+            Self::Ring => 4,
+        }
     }
 }
 
 impl FaultKind {
     /// Every kind, in the order of the page.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::PowerCut,
         Self::Kill,
         Self::Stop,
         Self::Pause,
         Self::WipeDisk,
         Self::CloneDisk,
+        Self::Leave,
+        Self::Remove,
         Self::FsyncError,
         Self::DiskFull,
         Self::WriteError,
@@ -347,8 +460,10 @@ impl FaultKind {
         Self::Noise,
         Self::ResetStreams,
         Self::StallStreams,
+        Self::Partition,
         Self::GatewayOff,
         Self::CounterReset,
+        Self::Hop,
         Self::LateCopies,
         Self::TxAckLost,
         Self::TxAckLate,
@@ -370,7 +485,9 @@ impl FaultKind {
         match self {
             Self::PowerCut => (&[K::Node], &[K::After, K::Aim, K::Write, K::Lasts]),
             Self::Kill => (&[K::Node], &[K::After, K::Aim, K::Lasts]),
-            Self::Stop | Self::WipeDisk | Self::CloneDisk => (&[K::Node], &[K::Lasts]),
+            Self::Stop | Self::WipeDisk | Self::CloneDisk | Self::Leave | Self::Remove => {
+                (&[K::Node], &[K::Lasts])
+            }
             Self::Pause => (&[K::Node], &[K::Lasts, K::Frozen]),
             Self::FsyncError | Self::MisdirectedWrite | Self::ResetStreams => (&[K::Node], &[]),
             Self::DiskFull => (&[K::Node], &[K::Lasts]),
@@ -395,8 +512,22 @@ impl FaultKind {
                     K::Mtu,
                 ],
             ),
+            Self::Partition => (
+                &[K::Shape],
+                &[
+                    K::Node,
+                    K::Side,
+                    K::Count,
+                    K::Hears,
+                    K::Reach,
+                    K::After,
+                    K::Aim,
+                    K::Flap,
+                    K::Lasts,
+                ],
+            ),
             Self::GatewayOff => (&[K::Gateway], &[K::Lasts]),
-            Self::CounterReset => (&[K::Gateway], &[]),
+            Self::CounterReset | Self::Hop => (&[K::Gateway], &[]),
             Self::LateCopies => (&[K::Gateway], &[K::Share, K::Delay, K::Lasts]),
             Self::TxAckLost | Self::TxRefused => (&[K::Gateway], &[K::Share, K::Lasts]),
             Self::TxAckLate => (&[K::Gateway], &[K::Delay, K::Lasts]),

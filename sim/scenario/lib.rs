@@ -35,6 +35,7 @@ mod check;
 mod error;
 mod fault;
 pub mod page;
+mod partition;
 mod tables;
 mod value;
 
@@ -45,7 +46,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 pub use error::ScenarioError;
-pub use fault::{Fault, FaultKind, Key, Promise};
+pub use fault::{Fault, FaultKind, Key, Promise, Reach, Shape};
 pub use tables::{
     Bounds, Callers, Clients, DeviceVersion, Devices, Disk, Expect, Gateways, Link, Network, Nodes,
     Workload,

@@ -107,6 +107,8 @@ fn kind_of(field: &Value) -> String {
             "Share" => "share",
             "FaultKind" => "kind, below",
             "Promise" => "`delivery`, `ack`, `join_accept`, `downlink`, `answer`",
+            "Shape" => "`split`, `isolate`, `one_way`, `bridge`, `ring`, `majority_ring`",
+            "Reach" => "`nodes`, `sites`, `everything`",
             "DeviceVersion" => "`1.0.3` or `1.0.4`",
             other => other,
         }
@@ -143,6 +145,18 @@ fn kinds(page: &mut String, definitions: &Map<String, Value>) {
         let (needed, allowed) = (list(needed), list(allowed));
         let _ = writeln!(page, "| `{name}` | {} | {needed} | {allowed} |", one_line(text));
     }
+    words(page, "Shapes of partitions", &definitions["Shape"]);
+    words(page, "The reach of a partition", &definitions["Reach"]);
+}
+
+/// The words that a key may have, each with its meaning.
+fn words(page: &mut String, title: &str, definition: &Value) {
+    let _ = write!(page, "\n### {title}\n\n| word | meaning |\n|---|---|\n");
+    for one in definition["oneOf"].as_array().into_iter().flatten() {
+        let word = one["const"].as_str().unwrap_or_default();
+        let meaning = one_line(one["description"].as_str().unwrap_or_default());
+        let _ = writeln!(page, "| `{word}` | {meaning} |");
+    }
 }
 
 /// The name of the definition that a value refers to.
@@ -177,7 +191,8 @@ mod tests {
     #[test]
     fn every_key_and_kind_is_explained() {
         let page = markdown();
-        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        let rows = page.lines().filter(|line| line.starts_with("| `"));
+        let rows: Vec<&str> = rows.filter(|line| line.matches('|').count() > 3).collect();
         assert!(rows.len() > 100, "{} rows", rows.len());
         for row in rows {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();

@@ -135,6 +135,14 @@ pub struct Gateways {
     /// When the 32-bit counter (`tmst`) of each gateway wraps, from the start of the run; at a
     /// moment of its own within 71 minutes without it.
     pub counter_wraps: Option<SpanRange>,
+    /// PUSH goes to one node and PULL to another from the beginning, as drawn.
+    pub spread: bool,
+    /// Pause after which one socket of a gateway is moved to another node, PUSH and PULL each for
+    /// itself, as by a balancer that does not remember; they stay without it.
+    pub hop_every: Option<SpanRange>,
+    /// How long a node has not answered when a gateway's socket is moved to one that does, as by a
+    /// balancer that looks after the nodes' health; never without it.
+    pub failover: Option<SpanRange>,
 }
 
 impl Default for Gateways {
@@ -149,6 +157,9 @@ impl Default for Gateways {
             tx_refused: Share(0.0),
             tx_ack_late: Span(Duration::ZERO),
             counter_wraps: None,
+            spread: false,
+            hop_every: None,
+            failover: None,
         }
     }
 }
@@ -226,6 +237,9 @@ pub struct Clients {
     pub away_for: SpanRange,
     /// Share of messages whose acknowledgement is held back, for up to six seconds.
     pub holds: Share,
+    /// Each connects to a node drawn anew each time, instead of one of its own. Whichever it is,
+    /// the next one is tried when it does not let the client in.
+    pub anywhere: bool,
 }
 
 impl Default for Clients {
@@ -238,6 +252,7 @@ impl Default for Clients {
             away_every: None,
             away_for: SpanRange::ms(1_000, 20_000),
             holds: Share(0.15),
+            anywhere: false,
         }
     }
 }
@@ -316,6 +331,10 @@ pub struct Expect {
     pub restarts: u32,
     /// Calls of the API that were answered.
     pub calls: u32,
+    /// Nodes that have left or were removed, and have set their data aside.
+    pub departed: u32,
+    /// Nodes that have become members again after that.
+    pub readmitted: u32,
     /// Marks (`cargo sim marks` lists them) that must have been hit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,

@@ -21,7 +21,7 @@ use crate::oracle::Permits;
 struct Remains {
     /// Snapshot and tail, applied.
     state: State,
-    /// The last entry of the log.
+    /// The last entry of the log, of one that counts.
     last: u64,
     /// Rows that the tail makes anew, and those that were stored.
     rows: BTreeMap<u64, Vec<u8>>,
@@ -31,25 +31,26 @@ struct Remains {
 pub(super) struct Findings {
     /// What the log permits that remains.
     pub(super) permits: Permits,
+    /// The last entry that was held against it.
+    pub(super) through: u64,
     /// What does not fit.
     pub(super) wrong: Vec<String>,
 }
 
 /// Reads an image of a node's disk and holds it against what was seen of the node.
 ///
-/// * `ledger`: what it wrote to its log.
+/// * `log`: what it wrote to its log; or, if true, what the cluster did: then the disk counts as
+///   far as it has the same entries, and what it has beyond them was never decided.
 /// * `shown`: the event log as its API showed it, at some moment before.
 /// * Errors: what makes the disk or the ledger unreadable; nothing else can be said then.
 pub(super) fn audit(
     image: &Image,
     seed: Seed,
-    ledger: &Ledger,
+    (ledger, is_common): (&Ledger, bool),
     shown: &[EventItem],
 ) -> Result<Findings, String> {
-    let disk = Disk::new(seed, "audit", Speed::default());
-    disk.restore(image);
-    let database = Database::open(disk).map_err(|error| error.to_string())?;
-    let remains = Remains::read(&database)?;
+    let database = open(image, seed)?;
+    let remains = Remains::read(&database, is_common.then_some(ledger))?;
     let replay = ledger.replay(remains.last)?;
     let mut wrong = Vec::new();
     if remains.state.state_hash() != replay.state.state_hash() {
@@ -59,11 +60,29 @@ pub(super) fn audit(
     wrong.extend(compare_rows(&remains, &replay.rows));
     wrong.extend(compare_shown(&replay.rows, shown));
     wrong.extend(forgotten(&replay));
-    Ok(Findings { permits: replay.permits, wrong })
+    Ok(Findings { permits: replay.permits, through: remains.last, wrong })
+}
+
+/// The last entry of the log on an image of a node's disk.
+///
+/// Errors: as [`audit`].
+pub(super) fn last_entry(image: &Image, seed: Seed) -> Result<u64, String> {
+    let database = open(image, seed)?;
+    let text = |error: host::storage::StorageError| error.to_string();
+    let through = autopsy::snapshot_of(&database).map_err(text)?.through;
+    let log = autopsy::log_of(&database).map_err(text)?;
+    Ok(log.last().map(|(index, _)| *index).max(through).unwrap_or(0))
+}
+
+fn open(image: &Image, seed: Seed) -> Result<Database, String> {
+    let disk = Disk::new(seed, "audit", Speed::default());
+    disk.restore(image);
+    Database::open(disk).map_err(|error| error.to_string())
 }
 
 impl Remains {
-    fn read(database: &Database) -> Result<Self, String> {
+    /// * `common`: the log of the cluster, where that is another than this disk's own.
+    fn read(database: &Database, common: Option<&Ledger>) -> Result<Self, String> {
         let text = |error: host::storage::StorageError| error.to_string();
         // Read for their checksums alone: every start voids what they say.
         database.cursors(b"").map_err(text)?;
@@ -76,8 +95,12 @@ impl Remains {
         let mut last = stored.through.unwrap_or(0);
         for (index, record) in autopsy::log_of(database).map_err(text)? {
             let covered = stored.through.is_some_and(|through| index <= through);
-            last = last.max(index);
             let command = autopsy::command_of(index, &record).map_err(text)?;
+            let alien = |log: &Ledger| !covered && !log.has(index, command.as_ref());
+            if common.is_some_and(alien) {
+                break;
+            }
+            last = last.max(index);
             let Some(command) = command.filter(|_| !covered) else { continue };
             let wrong = |why: String| format!("entry {index}: {why}");
             let entry = store::decode_entry(&command).map_err(|error| wrong(error.to_string()))?;

@@ -64,6 +64,11 @@ pub(super) fn door_of(
     })
 }
 
+/// The first of several doors behind which somebody takes a call.
+pub(super) fn any_of(doors: Vec<Door>) -> Door {
+    Arc::new(move |operation| doors.iter().find_map(|door| door(operation.clone())))
+}
+
 /// How many things of each kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
@@ -179,7 +184,8 @@ impl<H: FnMut(HistoryEvent)> Caller<H> {
     /// The caller number `number` (from 0).
     ///
     /// * `pause`: between an answer and the next call, drawn each time.
-    /// * `doors`: of all nodes, at least one; each call draws one.
+    /// * `doors`: of all nodes, at least one; each call draws one, and goes on to the next where
+    ///   nobody is behind it.
     /// * `hear`: is handed the beginning and the end of each call, when it happens.
     pub(super) fn new(
         seed: Seed,
@@ -212,7 +218,8 @@ impl<H: FnMut(HistoryEvent)> Caller<H> {
         let things = Arc::clone(&self.shelf.things);
         let (thing, recent) = &things[place(draw.thing, things.len())];
         let question = self.question(thing, recent, draw);
-        let door = Arc::clone(&self.doors[place(draw.door, self.doors.len())]);
+        let mut doors = self.doors.clone();
+        doors.rotate_left(place(draw.door, self.doors.len()));
         let call = CallId(u64::from(self.number) << 32 | u64::from(self.calls));
         let (client, key, at) = (self.name.clone(), thing.key(), virtual_now());
         let asked = question.clone();
@@ -220,7 +227,8 @@ impl<H: FnMut(HistoryEvent)> Caller<H> {
         let answer = async {
             sleep_virtual(draw.there).await;
             // Where nobody takes the call nothing comes of it.
-            let Some(calling) = door(thing.operation(&question)) else {
+            let calling = doors.iter().find_map(|door| door(thing.operation(&question)));
+            let Some(calling) = calling else {
                 return Some(errand::not_done(&question));
             };
             let reply = calling.await;

@@ -25,6 +25,12 @@ pub struct Counts {
     pub restarts: u32,
     /// Calls of the API that were answered.
     pub calls: u32,
+    /// Nodes that have left or were removed, and have set their data aside.
+    #[serde(default)]
+    pub departed: u32,
+    /// Nodes that have become members again after that.
+    #[serde(default)]
+    pub readmitted: u32,
 }
 
 impl Counts {
@@ -41,6 +47,8 @@ impl Counts {
             (&mut self.downlinks, other.downlinks),
             (&mut self.restarts, other.restarts),
             (&mut self.calls, other.calls),
+            (&mut self.departed, other.departed),
+            (&mut self.readmitted, other.readmitted),
         ] {
             *mine = mine.saturating_add(more);
         }

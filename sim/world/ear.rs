@@ -49,6 +49,9 @@ impl Subscriber for Ear {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(event.metadata().target().to_owned());
         event.record(&mut line);
+        self.record.word(*event.metadata().level(), || {
+            format!("host {}: {}", madsim::plugin::node(), line.0)
+        });
         self.record.overhear("a node", "log", line.0.as_bytes());
     }
 

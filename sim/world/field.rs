@@ -11,9 +11,11 @@
 //! gateway's frame is shown only to devices that open a window just then.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clock::Instant;
+use madsim::task::NodeId;
 use radio::{ForwarderEffect, OnAir, Socket, WINDOW_TOLERANCE};
 use scenario::SpanRange;
 
@@ -91,7 +93,7 @@ impl Field {
             match who {
                 Who::Air => self.land(now),
                 Who::Gate(place) => {
-                    self.gates[place].forwarder.handle_timeout(now);
+                    self.gates[place].handle_timeout(now, &self.record);
                     self.settle_gate(now, place);
                 }
                 Who::Mote(place) => {
@@ -123,8 +125,8 @@ impl Field {
                 ForwarderEffect::Radiate(frame) => self.radiate(now, place, &frame),
                 ForwarderEffect::Decided { token, status } => {
                     let text = format!("txpk {token}: {status:?}");
-                    let gateway = gate.forwarder.gateway();
-                    let fact = Fact::Decided { gateway, token, status };
+                    let order = (gate.told_by().to_owned(), gate.forwarder.gateway(), token);
+                    let fact = Fact::Decided { order, status };
                     self.record.fact(gate.name(), &text, fact);
                 }
                 ForwarderEffect::Dropped { why } => {
@@ -132,8 +134,7 @@ impl Field {
                 }
             }
         }
-        let due = self.gates[place].forwarder.poll_timeout(now).map(|(at, _)| at);
-        self.timers.arm(Who::Gate(place), due);
+        self.timers.arm(Who::Gate(place), self.gates[place].due(now));
     }
 
     /// A gateway's frame begins: devices that open a window now may hear it.
@@ -178,8 +179,14 @@ impl Field {
     }
 
     /// A datagram arrives at a gateway.
-    pub(super) fn receive(&mut self, now: Instant, place: usize, socket: Socket, bytes: &[u8]) {
-        self.gates[place].receive(now, socket, bytes);
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        place: usize,
+        way: (Socket, SocketAddr),
+        bytes: &[u8],
+    ) {
+        self.gates[place].receive(now, way, bytes, &self.record);
         self.settle_gate(now, place);
     }
 
@@ -222,6 +229,12 @@ impl Field {
         self.settle_gate(now, place);
     }
 
+    /// A gateway's sockets are moved to other nodes.
+    pub(super) fn hop(&mut self, now: Instant, place: usize) {
+        self.gates[place].hop(&self.record);
+        self.settle_gate(now, place);
+    }
+
     /// A device restarts; what it is sending breaks off.
     pub(super) fn reboot(&mut self, now: Instant, place: usize, memory_lost: bool) {
         self.air.interrupt(place);
@@ -234,10 +247,11 @@ impl Field {
         self.each_mote(now, |mote| mote.storm(now, within));
     }
 
-    /// Ends all plans, and lets everybody hear everything from now on.
-    pub(super) fn rest(&mut self, now: Instant) {
+    /// Ends all plans, and lets everybody hear everything from now on; gateways speak to nodes of
+    /// `core` alone.
+    pub(super) fn rest(&mut self, now: Instant, core: &BTreeSet<NodeId>) {
         (self.gateways_hear, self.devices_hear) = (1.0, 1.0);
-        self.each_gate(now, |gate, record| gate.rest(now, record));
+        self.each_gate(now, |gate, record| gate.rest(now, core, record));
         self.each_mote(now, Mote::rest);
     }
 

@@ -1,9 +1,10 @@
 //! A gateway: what it hears, what it forwards and how, and what is wrong with it.
 //!
-//! Its protocol is [`radio::Forwarder`]'s; here are its power, its ears, its counter and the way
-//! behind it. Each kind of decision draws from a stream of its own, named after the gateway, and
-//! each frame and downlink takes the same number of draws whatever is wrong.
+//! Its protocol is [`radio::Forwarder`]'s, the way behind it [`Line`]'s; here are its power, its
+//! ears and its counter. Each kind of decision draws from a stream of its own, named after the
+//! gateway, and each frame and downlink takes the same number of draws whatever is wrong.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use radio::{Faults, Forwarder, ForwarderConfig, OnAir, Signal, Socket};
 use scenario::{Gateways, Scenario};
 
 use super::air::Flying;
-use super::machine::Machine;
+use super::line::{Line, Moved};
 use super::record::Record;
 use crate::dice::{Dice, Seed};
-use crate::net::{Net, UdpSocket};
+use crate::net::UdpSocket;
 use crate::oracle::Fact;
 
 /// Longest a frame stays in the air: SF12 with 255 bytes, rounded up.
@@ -72,18 +73,6 @@ impl Trouble {
     }
 }
 
-/// Where a gateway stands on the network, and whom it speaks to.
-pub(super) struct Line {
-    /// Its host.
-    pub(super) host: NodeId,
-    /// Up, then down.
-    pub(super) sockets: [Arc<UdpSocket>; 2],
-    /// The node.
-    pub(super) machine: Machine,
-    /// Where that takes gateways.
-    pub(super) server: SocketAddr,
-}
-
 /// A gateway.
 pub(super) struct Gate {
     name: String,
@@ -95,8 +84,6 @@ pub(super) struct Gate {
     /// Another one has its EUI, too; and it is the wrong one of them.
     has_twin: bool,
     is_twin: bool,
-    /// The boot of the node that has acknowledged its latest PULL_DATA.
-    known_to: Option<u32>,
     wraps_after: Option<Duration>,
     ears: Dice,
     backhaul: Dice,
@@ -131,7 +118,6 @@ impl Gate {
             usual,
             has_twin: gateways.twins > 0 && (place == 0 || place >= gateways.count),
             is_twin: place >= gateways.count,
-            known_to: None,
             wraps_after: wraps.map(|_| wraps_after),
             ears: seed.stream(&format!("ears {name}")),
             backhaul: seed.stream(&format!("backhaul {name}")),
@@ -147,15 +133,52 @@ impl Gate {
 
     /// The sockets that receive for it.
     pub(super) fn sockets(&self) -> [Arc<UdpSocket>; 2] {
-        self.line.sockets.clone()
+        self.line.sockets()
+    }
+
+    /// The node whose PULL_RESP it takes.
+    pub(super) fn told_by(&self) -> &str {
+        self.line.told_by()
     }
 
     fn address(&self) -> IpAddr {
-        self.line.sockets[0].local_addr().ip()
+        self.line.address()
+    }
+
+    /// When it does something of its own accord next.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let forwarder = self.forwarder.poll_timeout(now).map(|(at, _)| at);
+        forwarder.into_iter().chain(self.line.due()).min()
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant, record: &Record) {
+        self.forwarder.handle_timeout(now);
+        let moved = self.line.handle_timeout(now);
+        self.tell_moved(moved, record);
+    }
+
+    /// Both its sockets are moved to other nodes.
+    pub(super) fn hop(&mut self, record: &Record) {
+        let moved = [Socket::Up, Socket::Down].map(|socket| self.line.hop(socket));
+        self.tell_moved(moved.into_iter().flatten(), record);
+    }
+
+    fn tell_moved(&self, moved: impl IntoIterator<Item = Moved>, record: &Record) {
+        for Moved { socket, told } in moved {
+            match socket {
+                Socket::Up => record.note(&self.name, &told),
+                Socket::Down => {
+                    let gateway = self.forwarder.gateway();
+                    record.fact(&self.name, &told, Fact::Hopped { gateway });
+                }
+            }
+        }
     }
 
     /// The run begins: from now on it counts to the moment at which its counter shall wrap.
     pub(super) fn begin(&mut self, now: Instant) {
+        self.line.begin(now);
         if let Some(after) = self.wraps_after {
             let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX) % COUNTER_VALUES;
             let ahead = u32::try_from(micros).unwrap_or(u32::MAX);
@@ -163,18 +186,26 @@ impl Gate {
         }
     }
 
-    /// Sends a datagram to its node. What the network does not take is lost, as any may be.
+    /// Sends a datagram to its node.
     pub(super) fn send(&self, socket: Socket, bytes: &[u8]) {
-        let socket = &self.line.sockets[usize::from(socket == Socket::Down)];
-        let _ = socket.send_to(self.line.server, bytes);
+        self.line.send(socket, bytes);
     }
 
-    /// Receives a datagram.
-    pub(super) fn receive(&mut self, now: Instant, socket: Socket, bytes: &[u8]) {
+    /// Receives a datagram, if it comes from where the socket sends to.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        (socket, from): (Socket, SocketAddr),
+        bytes: &[u8],
+        record: &Record,
+    ) {
+        if !self.line.takes(socket, from) {
+            return record.note(&self.name, &format!("does not take a datagram from {from}"));
+        }
         let before = self.forwarder.pull_acked_at();
         self.forwarder.handle_datagram(now, socket, bytes);
         if self.forwarder.pull_acked_at() != before {
-            self.known_to = Some(self.line.machine.boot_number());
+            self.line.acknowledged(now);
         }
     }
 
@@ -214,18 +245,11 @@ impl Gate {
         self.radiated.iter().any(overlaps)
     }
 
-    /// Whether the node that runs now knows where it is, and both can reach each other.
+    /// Whether the cluster that runs now knows where it is, and both can reach each other.
     fn is_live(&self, now: Instant) -> bool {
-        let machine = &self.line.machine;
         let fresh = self.forwarder.keepalive() + PULL_ACK_LATE;
         let acked = self.forwarder.pull_acked_at();
-        let (net, host, node) = (Net::current(), self.line.host, machine.id());
-        !self.has_twin
-            && acked.is_some_and(|at| now.since(at) <= fresh)
-            && machine.node().is_some()
-            && self.known_to == Some(machine.boot_number())
-            && !net.is_cut(host, node)
-            && !net.is_cut(node, host)
+        !self.has_twin && acked.is_some_and(|at| now.since(at) <= fresh) && self.line.is_live(now)
     }
 
     /// Something else is wrong with it from now on.
@@ -236,7 +260,7 @@ impl Gate {
             (false, true) => {
                 record.note(&self.name, "no power");
                 self.forwarder.stop();
-                self.known_to = None;
+                self.line.forget();
             }
             (true, false) => {
                 record.note(&self.name, "power is back");
@@ -262,8 +286,10 @@ impl Gate {
     }
 
     /// Nothing goes wrong with it any more, but for faults in force; a gateway that wrongly has the
-    /// EUI of another is taken off.
-    pub(super) fn rest(&mut self, now: Instant, record: &Record) {
+    /// EUI of another is taken off. It speaks to nodes of `core` alone.
+    pub(super) fn rest(&mut self, now: Instant, core: &BTreeSet<NodeId>, record: &Record) {
+        let moved = self.line.rest(core);
+        self.tell_moved(moved, record);
         let mut trouble = self.trouble.clone();
         let (usual, none) = (&self.usual, Duration::ZERO..Duration::ZERO);
         let calm = |now: &mut f64, usual: f64| {

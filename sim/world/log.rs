@@ -81,6 +81,8 @@ pub(super) struct Auditor {
     lives: BTreeMap<DevEui, Life>,
     /// The last row seen.
     pub(super) last: u64,
+    /// A row was missing: to which session what follows belongs cannot be known.
+    lost: bool,
 }
 
 /// The sessions of one device so far.
@@ -112,11 +114,15 @@ impl Life {
 impl Auditor {
     /// Takes the next row; returns the uplink in it, if it is one.
     pub(super) fn take(&mut self, row: &EventItem, record: &Record) -> Option<Event> {
-        if row.sequence != self.last + 1 {
+        if row.sequence != self.last + 1 && !self.lost {
             let text = format!("event row {} follows row {}", row.sequence, self.last);
             record.violate("S6", text);
+            self.lost = true;
         }
         self.last = row.sequence;
+        if self.lost {
+            return None;
+        }
         match row.event.as_str() {
             "up" => match uplink(&row.body) {
                 Ok(event) => {

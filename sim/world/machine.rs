@@ -4,35 +4,30 @@
 //! cannot go on is started again, as a supervisor would; unless a fault has asked for it, that is
 //! a violation all the same.
 
+mod standing;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use host::service::{self, Settings};
-use lorawan::NetId;
-use mac::MacConfig;
+use host::service::{self, Ended};
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
-use node::api::ApiSettings;
-use node::api::wire::{Listen, NodeInfo};
-use node::broker::BrokerConfig;
-use node::vault::Vault;
-use node::{Config, Founding};
 use openraft_rt::AsyncRuntime;
 use sabotage::Bug;
 use scenario::Scenario;
-use store::model::{PasswordHash, Tenant, User};
-use store::{Id, NodeId as RaftId};
 
-use super::kit::region;
+use self::standing::{Lone, Standing};
 use super::ledger::Clerk;
 use super::record::Record;
+use super::scribe::Scribe;
+use super::settings;
 use crate::clocks::Clocks;
 use crate::dice::Seed;
 use crate::disk::{Disk, Image, Speed};
 use crate::marks::Mark;
 use crate::net::{Death, Net};
-use crate::oracle::Fact;
+use crate::oracle::{Fact, RaftStep};
 use crate::outside::{Outside, Store};
 use crate::runtime::{MadsimRuntime, held, sleep_virtual};
 use crate::sometimes;
@@ -51,8 +46,6 @@ const NO_POWER: &str = "the machine has died";
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// What a process that ends in order takes to close its files.
 const CLOSES_FILES: Duration = Duration::from_millis(1);
-/// Entries kept behind one.
-const KEEP_ENTRIES: u64 = 20;
 
 /// The way to a node.
 pub(super) type NodeHandle = service::Handle<Outside>;
@@ -60,6 +53,8 @@ pub(super) type NodeHandle = service::Handle<Outside>;
 #[derive(Default)]
 struct Boot {
     up: bool,
+    /// It stands still.
+    paused: bool,
     number: u32,
     handle: Option<NodeHandle>,
     failed: bool,
@@ -72,19 +67,27 @@ struct Boot {
     misdirected: bool,
     /// The node has stopped while its disk held what nobody wrote.
     damaged: bool,
+    /// What the node is to its cluster.
+    standing: Standing,
+    /// It was told that it is no member any more, and has stopped.
+    removed: bool,
+    /// It is started again when its data is set aside.
+    returns: bool,
+    /// What comes after that.
+    lone: Lone,
     /// What was durable at each power cut, for a planted bug.
     images: Vec<Image>,
 }
 
-struct Inner {
-    name: String,
+pub(super) struct Inner {
+    pub(super) name: String,
     id: NodeId,
-    address: IpAddr,
-    scenario: Scenario,
-    seed: Seed,
+    pub(super) address: IpAddr,
+    pub(super) scenario: Scenario,
+    pub(super) seed: Seed,
     disk: Disk,
     outside: Outside,
-    record: Record,
+    pub(super) record: Record,
     boot: Mutex<Boot>,
 }
 
@@ -99,10 +102,11 @@ impl Machine {
         let id = Handle::current().create_node().name(name.clone()).build().id();
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, place + 1));
         Net::current().attach(id, address);
-        record.guard("the vault's key", &seed.bytes("vault"));
+        record.guard("the cookie", &seed.bytes("cookie"));
         Self(Arc::new(Inner {
             disk: Disk::new(seed, &name, speed(scenario)),
-            outside: Outside::new(seed, id, &name),
+            outside: Outside::new(seed, id, &name)
+                .overseen_by(Arc::new(Scribe::new(&name, record))),
             name,
             id,
             address,
@@ -136,6 +140,16 @@ impl Machine {
     /// The way to the node, while one runs.
     pub(super) fn node(&self) -> Option<NodeHandle> {
         held(&self.0.boot).handle.clone()
+    }
+
+    /// Whether the process stands still.
+    pub(super) fn is_paused(&self) -> bool {
+        held(&self.0.boot).paused
+    }
+
+    /// Whether its node leads the cluster, as far as that node knows.
+    pub(super) fn leads(&self) -> bool {
+        self.node().is_some_and(|node| node.leads())
     }
 
     /// Which boot this is, from 1.
@@ -179,8 +193,8 @@ impl Machine {
     pub(super) fn misdirect_write(&self) {
         self.0.disk.misdirect_next_write();
         held(&self.0.boot).misdirected = true;
-        // One disk is all there is: what the write overwrites, and what it should have written,
-        // may be lost without anybody being able to know.
+        // Where one disk is all there is, what the write overwrites, and what it should have
+        // written, may be lost without anybody being able to know.
         self.disk_lost("the next write goes astray", false);
     }
 
@@ -203,6 +217,7 @@ impl Machine {
                 return;
             }
             boot.up = true;
+            boot.paused = false;
             boot.failed = false;
             boot.number += 1;
             boot.number
@@ -222,18 +237,25 @@ impl Machine {
 
     async fn run(self) {
         let inner = &self.0;
-        let refused_before = inner.disk.tally().refused;
+        let (refused_before, deaths_before) = (inner.disk.tally().refused, inner.disk.deaths());
+        if self.is_alone() {
+            return self.run_alone().await;
+        }
         let started = async {
             let clerk = Arc::new(Clerk::new(&inner.name, &inner.record));
             let disk = Store::open(inner.disk.clone(), Some(clerk)).await;
             let disk = disk.map_err(|error| error.to_string())?;
-            let settings = settings(&inner.scenario, inner.seed, inner.address);
+            let settings = settings::of(inner);
             let started = service::start(inner.outside.clone(), disk, settings).await;
             started.map_err(|error| error.to_string())
         };
         let (text, no_room) = match started.await {
             Ok(handle) => {
                 held(&inner.boot).handle = Some(handle.clone());
+                let ended = handle.ended().await;
+                if ended == Ended::Removed && self.is_going() {
+                    return self.end_as_removed(handle).await;
+                }
                 (handle.failed().await, false)
             }
             // A node that finds no room when it starts says so and ends; whoever started it tries
@@ -243,22 +265,30 @@ impl Machine {
                 (format!("does not start: {text}"), no_room)
             }
         };
-        let excused = {
+        {
             let mut boot = held(&inner.boot);
             boot.failed = true;
             boot.handle = None;
-            // Power went within a write: the disk knows it a moment before the node is ended.
-            let unpowered = text.contains(NO_POWER);
             boot.damaged |= boot.rotten || boot.misdirected;
-            let told = boot.excused > 0;
-            boot.excused = boot.excused.saturating_sub(1);
-            told || boot.rotten || boot.misdirected || unpowered || no_room
-        };
+        }
+        let excused = self.excuses(&text, deaths_before) || no_room;
         self.down(&format!("failed: {text}"));
         sometimes!(inner.record, Mark::StoppedByRot, held(&inner.boot).rotten);
         if !excused {
             inner.record.violate("S22", format!("{} failed without a reason: {text}", inner.name));
         }
+    }
+
+    /// Whether a fault has asked for a failure, once, or the disk explains it.
+    ///
+    /// * `deaths_before`: how often who used the disk had died when it began.
+    fn excuses(&self, text: &str, deaths_before: u64) -> bool {
+        // Power went within a write: the disk knows it a moment before the node is ended.
+        let unpowered = text.contains(NO_POWER) || self.0.disk.deaths() > deaths_before;
+        let mut boot = held(&self.0.boot);
+        let told = boot.excused > 0;
+        boot.excused = boot.excused.saturating_sub(1);
+        told || boot.rotten || boot.misdirected || unpowered
     }
 
     /// Starts the node again when it has failed.
@@ -269,6 +299,9 @@ impl Machine {
                 sleep_virtual(SUPERVISOR_PAUSE).await;
                 self.kill();
                 self.start();
+            }
+            if held(&self.0.boot).removed {
+                self.set_aside().await;
             }
         }
     }
@@ -323,6 +356,8 @@ impl Machine {
             sometimes!(self.0.record, Mark::CutWhileRecovering, boot.handle.is_none());
             boot.up = false;
             boot.failed = false;
+            boot.removed = false;
+            boot.lone.leave();
             boot.handle.take()
         };
         drop(handle);
@@ -350,6 +385,7 @@ impl Machine {
     /// The process stands still; with `frozen` its clocks do too.
     pub(super) fn pause(&self, frozen: bool) {
         self.down(if frozen { "suspended" } else { "paused" });
+        held(&self.0.boot).paused = true;
         if frozen {
             Clocks::current().freeze(self.0.id);
         }
@@ -360,6 +396,7 @@ impl Machine {
     pub(super) fn resume(&self) {
         let fact = Fact::Started { node: self.0.name.clone() };
         self.0.record.fact(&self.0.name, "goes on", fact);
+        held(&self.0.boot).paused = false;
         Clocks::current().thaw(self.0.id);
         Handle::current().resume(self.0.id);
     }
@@ -368,13 +405,24 @@ impl Machine {
     pub(super) fn wipe(&self) {
         self.power_cut();
         self.0.disk.wipe();
+        self.0.outside.forget();
+        let (node, step) = (self.0.name.clone(), RaftStep::Wiped);
+        self.0.record.tell(Fact::Raft { node, step });
         self.disk_lost("the disk is empty", true);
+        self.lose_place();
     }
 
-    /// What the disk alone kept is lost, and everybody must know.
+    /// What the disk kept is lost. Everybody must know once a majority of the nodes has lost its
+    /// own at some time: before, others have all of it.
     fn disk_lost(&self, how: &str, wiped: bool) {
-        let fact = Fact::DiskLost { node: self.0.name.clone(), wiped };
-        self.0.record.fact(&self.0.name, how, fact);
+        let inner = &self.0;
+        let lost = inner.record.lose_disk(&inner.name, wiped);
+        if lost.len() * 2 <= inner.scenario.nodes.count as usize {
+            return inner.record.note(&inner.name, how);
+        }
+        for node in lost {
+            inner.record.fact(&node, how, Fact::DiskLost { node: node.clone(), wiped });
+        }
     }
 
     /// Cuts the power; what starts next is another machine, with a copy of the disk.
@@ -414,63 +462,5 @@ fn speed(scenario: &Scenario) -> Speed {
         slow: disk.slow.0.clone(),
         stall_share: disk.stall_share.0,
         stall: disk.stall.0.clone(),
-    }
-}
-
-/// The same for every boot: a vault that forgot its key could not open its log.
-fn settings(scenario: &Scenario, seed: Seed, address: IpAddr) -> Settings {
-    let net_id = NetId::default();
-    let raft_id = RaftId(1);
-    let region = region(scenario).name.to_owned();
-    let mut mac = MacConfig::new(raft_id, net_id);
-    mac.dedup = scenario.nodes.deduplication.0;
-    let id = |name: &str| {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&seed.bytes(name)[..16]);
-        Id::from_random(bytes)
-    };
-    let admin = User {
-        id: id("admin"),
-        email: "admin".to_owned(),
-        note: String::new(),
-        is_admin: true,
-        is_active: true,
-        password: PasswordHash::Sha256(seed.bytes("admin password")),
-        generation: 0,
-        created_at: clock::WallTime::UNIX_EPOCH,
-        updated_at: clock::WallTime::UNIX_EPOCH,
-    };
-    let tenant = Tenant {
-        id: id("tenant"),
-        name: super::operator::TENANT.to_owned(),
-        can_have_gateways: true,
-        ..Tenant::default()
-    };
-    let info = NodeInfo {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        node_id: raft_id.0,
-        region: region.clone(),
-        listen: Listen { mqtt_port: PORT_MQTT, ..Listen::default() },
-        ..NodeInfo::default()
-    };
-    Settings {
-        gateways: vec![SocketAddr::new(address, PORT_GATEWAYS)],
-        mqtt: vec![SocketAddr::new(address, PORT_MQTT)],
-        connections_max: 1_000,
-        node: Config {
-            node: raft_id,
-            vault: Vault::new(1, &seed.bytes("vault")),
-            listeners: 1,
-            mac,
-            broker: BrokerConfig::new(raft_id),
-            api: ApiSettings { region, channels: None, net_id, mqtt_port: PORT_MQTT },
-            founding: Founding { cluster_name: "sim".to_owned(), admin, tenant },
-            info,
-        },
-        raft: host::raft::Settings {
-            snapshot_entries: scenario.nodes.snapshot_every,
-            keep_entries: KEEP_ENTRIES,
-            ..host::raft::Settings::default()
-        },
     }
 }

@@ -1,10 +1,12 @@
 //! The field as the rest of the world holds it: one task lives its moments, one for each socket of
 //! a gateway receives, and every method is a change from outside at this moment.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clock::Instant;
+use madsim::task::NodeId;
 use openraft_rt::{AsyncRuntime, Watch as _, WatchReceiver as _, WatchSender as _};
 use radio::Socket;
 use scenario::{Scenario, SpanRange};
@@ -87,8 +89,9 @@ impl Meadow {
         for (socket, kind) in sockets.into_iter().zip([Socket::Up, Socket::Down]) {
             let meadow = self.clone();
             madsim::task::spawn(async move {
-                while let Ok((bytes, _)) = socket.recv_from().await {
-                    meadow.with(|field, now| field.receive(now, place, kind, &bytes));
+                while let Ok((bytes, from)) = socket.recv_from().await {
+                    let way = (kind, from);
+                    meadow.with(|field, now| field.receive(now, place, way, &bytes));
                 }
             });
         }
@@ -109,6 +112,11 @@ impl Meadow {
         self.with(|field, now| field.reset_counter(now, place));
     }
 
+    /// A gateway's sockets are moved to other nodes.
+    pub(super) fn hop(&self, place: usize) {
+        self.with(|field, now| field.hop(now, place));
+    }
+
     /// A device restarts.
     pub(super) fn reboot(&self, place: usize, memory_lost: bool) {
         self.with(|field, now| field.reboot(now, place, memory_lost));
@@ -119,9 +127,10 @@ impl Meadow {
         self.with(|field, now| field.join_storm(now, within));
     }
 
-    /// Ends all plans, and lets everybody hear everything from now on.
-    pub(super) fn rest(&self) {
-        self.with(|field, now| field.rest(now));
+    /// Ends all plans, and lets everybody hear everything from now on; gateways speak to nodes of
+    /// `core` alone.
+    pub(super) fn rest(&self, core: &BTreeSet<NodeId>) {
+        self.with(|field, now| field.rest(now, core));
     }
 
     /// Whether any device has an exchange under way.

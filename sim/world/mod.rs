@@ -9,6 +9,7 @@
 //! 4. The power is cut once more; what the event log holds then is the truth the rest is measured
 //!    against.
 
+mod accord;
 mod adversary;
 mod air;
 mod audit;
@@ -22,8 +23,11 @@ mod gate;
 mod histories;
 mod kit;
 mod ledger;
+mod line;
 mod log;
 mod machine;
+#[cfg(test)]
+mod many_tests;
 mod meadow;
 mod mote;
 mod operator;
@@ -33,6 +37,11 @@ mod radio_tests;
 mod record;
 mod report;
 mod rest;
+mod rift;
+mod roll;
+mod scribe;
+mod settings;
+mod stranger;
 mod strike;
 #[cfg(test)]
 mod tests;
@@ -62,20 +71,23 @@ pub use witness::{Carried, Personal, Root, Witness};
 use crate::clocks::virtual_now;
 use crate::dice::Seed;
 use crate::invariants::Bounded;
-use crate::net::{Net, NoiseId, Quality, UdpSocket};
+use crate::net::{Net, Quality, UdpSocket};
 use crate::oracle::{Fact, Setting};
 use crate::plan;
 use crate::runtime::{MadsimRuntime, held, machine_room, sleep_virtual, sleep_virtual_until};
 use adversary::Adversary;
-use caller::{Caller, Shelf, Sizes, door_of};
-use client::{AppClient, Part, Standing};
+use caller::{Caller, Door, Shelf, Sizes, any_of, door_of};
+use client::{AppClient, Doors, Part, Standing};
 use ear::Ear;
 use field::world_now;
-use gate::{Gate, Line};
+use gate::Gate;
+use line::Line;
 use machine::{Machine, PORT_GATEWAYS, PORT_MQTT};
 use meadow::Meadow;
 use mote::Mote;
 use operator::Operator;
+use rift::Laid;
+use stranger::Stranger;
 
 /// How long the setup may take before the run is called off.
 const SETUP_MAX: Duration = Duration::from_secs(60);
@@ -83,6 +95,12 @@ const SETUP_MAX: Duration = Duration::from_secs(60);
 /// Latency with which every window can be met: there and back it takes less than the time that the
 /// node leaves a gateway.
 const LATENCY_MAX: Duration = Duration::from_millis(20);
+
+/// What S21 watches. Clients of one node stay with it.
+fn bounds(scenario: &Scenario) -> Bounded {
+    let roaming = if scenario.nodes.count > 1 { scenario.clients.count as usize } else { 0 };
+    Bounded::new(scenario.bounds.memory_mib.into(), roaming)
+}
 
 /// Runs a scenario with a seed. Call it once in a process: a panic inside is a violation.
 ///
@@ -142,6 +160,7 @@ struct World {
     operator: Operator,
     meadow: Meadow,
     adversary: Adversary,
+    stranger: Stranger,
     devices: Vec<(String, DevEui, Root)>,
     gateways: Vec<(String, GatewayEui)>,
     hosts: BTreeMap<String, NodeId>,
@@ -149,8 +168,8 @@ struct World {
     shelf: Option<Shelf>,
     /// Faults in force, by the number of the task that began them.
     active: Mutex<BTreeMap<usize, Fault>>,
-    /// Noise laid over links by those.
-    laid: Mutex<BTreeMap<usize, Vec<NoiseId>>>,
+    /// What those have done to links.
+    laid: Mutex<BTreeMap<usize, Laid>>,
     bounded: Mutex<Bounded>,
 }
 
@@ -169,8 +188,8 @@ async fn tell(scenario: Scenario, seed: Seed, record: Record) {
         held(&world.bounded).set_up(machine.name(), census::tasks_of(machine));
     }
     world.suffer().await;
-    world.come_to_rest().await;
-    world.judge().await;
+    let core = world.come_to_rest().await;
+    world.judge(&core).await;
 }
 
 /// What the scenario is like when nothing is wrong.
@@ -225,10 +244,10 @@ impl World {
         let devices =
             motes.iter().map(|mote| (mote.name.clone(), mote.dev_eui(), mote.root())).collect();
         let meadow = Meadow::new(&scenario, motes, record);
-        let operator = Operator::new(&machines[0], record);
+        let operator = Operator::new(&machines, record);
         let hosts = machines.iter().map(|one| (one.name().to_owned(), one.id())).collect();
-        let way_in = machines[0].socket(PORT_GATEWAYS);
-        let adversary = Adversary::new(&scenario, seed, way_in, record);
+        let ways_in = machines.iter().map(|one| one.socket(PORT_GATEWAYS)).collect();
+        let adversary = Adversary::new(&scenario, seed, ways_in, record);
         Self {
             seed,
             record: record.clone(),
@@ -237,6 +256,7 @@ impl World {
             operator,
             meadow,
             adversary,
+            stranger: Stranger::new(),
             devices,
             gateways: gateways(&scenario),
             hosts,
@@ -244,16 +264,32 @@ impl World {
             shelf: None,
             active: Mutex::default(),
             laid: Mutex::default(),
-            bounded: Mutex::new(Bounded::new(scenario.bounds.memory_mib.into())),
+            bounded: Mutex::new(bounds(&scenario)),
             scenario,
         }
     }
 
+    /// Waits until every one of some nodes serves.
+    ///
+    /// * Errors: the first that does not within `limit`.
+    async fn serve_within(
+        &self,
+        limit: Duration,
+        is_meant: impl Fn(&Machine) -> bool,
+    ) -> Result<(), String> {
+        let end = virtual_now() + limit;
+        for machine in self.machines.iter().filter(|machine| is_meant(machine)) {
+            let left = end.saturating_sub(virtual_now());
+            if !self.operator.of(machine).ready_within(left).await {
+                return Err(format!("{} does not serve", machine.name()));
+            }
+        }
+        Ok(())
+    }
+
     /// Registers everything once more, at a cluster that has been founded anew.
     async fn provision_again(&self) -> Result<(), String> {
-        if !self.operator.ready_within(SETUP_MAX).await {
-            return Err("the node does not serve".to_owned());
-        }
+        self.serve_within(SETUP_MAX, |_| true).await?;
         self.record.introduce_cluster(self.operator.cluster().await?);
         let version = self.scenario.devices.version;
         self.operator.provision(&self.gateways, &self.devices, version).await?;
@@ -276,9 +312,7 @@ impl World {
     async fn set_up(&mut self) -> Result<(), String> {
         self.tap();
         self.machines.iter().for_each(Machine::start);
-        if !self.operator.ready_within(SETUP_MAX).await {
-            return Err("the node does not serve".to_owned());
-        }
+        self.serve_within(SETUP_MAX, |_| true).await?;
         self.record.introduce_cluster(self.operator.cluster().await?);
         let version = self.scenario.devices.version;
         self.operator.provision(&self.gateways, &self.devices, version).await?;
@@ -293,18 +327,22 @@ impl World {
         for (place, face) in (0..).zip(self.adversary.faces(&self.gateways)) {
             self.let_in_adversary(place, face).await?;
         }
+        self.let_in_stranger()?;
         self.differ();
         while !self.clients.iter().all(|(_, standing)| standing.is_subscribed()) {
             sleep_virtual(Duration::from_millis(50)).await;
         }
         for machine in &self.machines {
             madsim::task::spawn(machine.clone().supervise());
-            let (machine, operator) = (machine.clone(), self.operator.clone());
+            let (machine, operator) = (machine.clone(), self.operator.of(machine));
             let count = census::count_datagrams(machine, operator, self.record.clone());
             madsim::task::spawn(count);
         }
-        let (machine, operator) = (self.machines[0].clone(), self.operator.clone());
-        madsim::task::spawn(log::audit(machine, operator, self.record.clone()));
+        for machine in &self.machines {
+            let (machine, operator) = (machine.clone(), self.operator.of(machine));
+            madsim::task::spawn(log::audit(machine.clone(), operator.clone(), self.record.clone()));
+            madsim::task::spawn(roll::watch(machine, operator));
+        }
         Ok(())
     }
 
@@ -315,10 +353,11 @@ impl World {
         let gateways = self.machines.iter().map(|one| one.socket(PORT_GATEWAYS));
         let gateways: BTreeSet<SocketAddr> = gateways.collect();
         let (record, adversary) = (self.record.clone(), self.adversary.clone());
-        let (ear, writers) = (self.record.clone(), lanes.clone());
+        let (ear, writers, stranger) = (self.record.clone(), lanes.clone(), self.stranger.clone());
         self.net.set_stream_tap(Box::new(move |sent| {
             if let Some(lane) = writers.get(&sent.node) {
                 ear.look(lane, &format!("stream {}>{}", sent.from, sent.to), sent.payload);
+                stranger.overhear(&sent);
             }
         }));
         for machine in &self.machines {
@@ -364,18 +403,12 @@ impl World {
         }
     }
 
-    /// The node that a gateway or client at `place` speaks to.
-    fn machine_of(&self, place: u32) -> &Machine {
-        &self.machines[place as usize % self.machines.len()]
-    }
-
     async fn switch_on(&mut self, place: u32, gateway: (String, GatewayEui)) -> Result<(), String> {
         let (id, address) = self.host(&gateway.0, 1, place);
         self.record.introduce_gateway(address, gateway.1);
         let sockets = bind_two(id).await?;
-        let machine = self.machine_of(place).clone();
-        let server = machine.socket(PORT_GATEWAYS);
-        let line = Line { host: id, sockets, machine, server };
+        let (named, host) = ((place, gateway.0.as_str()), (id, sockets));
+        let line = Line::new(&self.scenario, self.seed, named, host, &self.machines);
         let who = (place, gateway.0, gateway.1);
         self.meadow.add(Gate::new(&self.scenario, self.seed, who, line, world_now()));
         Ok(())
@@ -389,12 +422,27 @@ impl World {
         Ok(())
     }
 
+    /// A host of somebody who does not know the cookie, where there are doors to knock at.
+    fn let_in_stranger(&mut self) -> Result<(), String> {
+        if self.machines.len() < 2 {
+            return Ok(());
+        }
+        let (id, _) = self.host("stranger", 8, 0);
+        let door = |one: &Machine| (one.name().to_owned(), one.socket(settings::PORT_PEERS));
+        let doors = self.machines.iter().map(door).collect();
+        let host = Handle::current().get_node(id).ok_or("a host that was built is there")?;
+        host.spawn(self.stranger.clone().knock(self.seed, doors, self.record.clone()));
+        Ok(())
+    }
+
     async fn bring_in_client(&mut self, place: u32) -> Result<(), String> {
         let name = format!("app{}", place + 1);
         let part = Part::of(&self.scenario.clients, place);
         let account = self.operator.account(&name, part).await?;
         let (id, _) = self.host(&name, 2, place);
-        let way_in = (self.machine_of(place).socket(PORT_MQTT), account);
+        let servers = self.machines.iter().map(|one| one.socket(PORT_MQTT)).collect();
+        let doors = Doors::new(self.seed, place, servers, self.scenario.clients.anywhere);
+        let way_in = (doors, account);
         let devices = self.devices.iter().take(self.scenario.devices.count as usize);
         let devices: Vec<_> = devices.map(|(_, dev_eui, _)| *dev_eui).collect();
         let (scenario, seed) = (&self.scenario, self.seed);
@@ -425,16 +473,18 @@ impl World {
     fn let_call(&self, end: Duration) {
         let Some(shelf) = &self.shelf else { return };
         for number in 0..self.scenario.callers.count {
-            let doors = self.machines.iter().map(|machine| {
-                let machine = machine.clone();
-                door_of(move || machine.node())
-            });
             let record = self.record.clone();
             let hear = move |event| record.called(event);
             let pause = self.scenario.callers.every.0.clone();
-            let caller = Caller::new(self.seed, number, pause, shelf, doors.collect(), hear);
+            let caller = Caller::new(self.seed, number, pause, shelf, self.doors(), hear);
             madsim::task::spawn(caller.run(end));
         }
+    }
+
+    /// The doors of all nodes.
+    fn doors(&self) -> Vec<Door> {
+        let door = |machine: Machine| door_of(move || machine.node());
+        self.machines.iter().cloned().map(door).collect()
     }
 
     /// Puts the things that callers ask about on their shelf.
@@ -445,8 +495,7 @@ impl World {
         let each = u8::try_from(self.scenario.callers.keys).unwrap_or(u8::MAX);
         let (devices, gateways, applications, queues) = (each, each, each, each);
         let shelf = Shelf::new(Sizes { devices, gateways, applications, queues });
-        let machine = self.machines[0].clone();
-        shelf.prepare(&door_of(move || machine.node())).await?;
+        shelf.prepare(&any_of(self.doors())).await?;
         self.shelf = Some(shelf);
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Who runs the network: registers everything, queues downlinks, reads the event log.
 //!
-//! Calls are the node's own operations, as the socket on its host would make them. An answer that
-//! does not come is *unknown*: nothing that may have been done is asked for twice.
+//! Calls are the node's own operations, as the socket on its host would make them, of whichever
+//! node takes them. An answer that does not come is *unknown*: nothing that may have been done is
+//! asked for twice.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,7 +27,7 @@ use super::witness::{Personal, Root};
 use crate::clocks::virtual_now;
 use crate::dice::Dice;
 use crate::oracle::{Answer, Fact};
-use crate::runtime::{MadsimRuntime, sleep_virtual};
+use crate::runtime::{MadsimRuntime, held, sleep_virtual};
 
 /// The tenant the cluster is founded with.
 pub(super) const TENANT: &str = "home";
@@ -62,16 +64,55 @@ pub(super) struct Account {
     pub(super) sees: String,
 }
 
+/// The nodes that the operator speaks to, and the one it begins with.
+struct Nodes {
+    machines: Vec<Machine>,
+    first: usize,
+}
+
 /// The operator. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Operator {
-    machine: Machine,
+    nodes: Arc<Mutex<Nodes>>,
     record: Record,
 }
 
 impl Operator {
-    pub(super) fn new(machine: &Machine, record: &Record) -> Self {
-        Self { machine: machine.clone(), record: record.clone() }
+    /// Speaks to any of these nodes; one at least.
+    pub(super) fn new(machines: &[Machine], record: &Record) -> Self {
+        let nodes = Nodes { machines: machines.to_vec(), first: 0 };
+        Self { nodes: Arc::new(Mutex::new(nodes)), record: record.clone() }
+    }
+
+    /// One who speaks to this node alone.
+    pub(super) fn of(&self, machine: &Machine) -> Self {
+        Self::new(std::slice::from_ref(machine), &self.record)
+    }
+
+    /// Speaks to these nodes alone from now on.
+    pub(super) fn stay_with(&self, machines: Vec<Machine>) {
+        *held(&self.nodes) = Nodes { machines, first: 0 };
+    }
+
+    /// The nodes in the order in which they are asked.
+    fn order(&self) -> Vec<Machine> {
+        let nodes = held(&self.nodes);
+        let mut order = nodes.machines.clone();
+        order.rotate_left(nodes.first);
+        order
+    }
+
+    /// The node that is asked first, since it has answered last.
+    fn asked_last(&self) -> String {
+        let nodes = held(&self.nodes);
+        nodes.machines.get(nodes.first).map_or("", Machine::name).to_owned()
+    }
+
+    /// Begins with this node from now on, or with the one behind it.
+    fn prefer(&self, machine: &Machine, behind: usize) {
+        let mut nodes = held(&self.nodes);
+        let place = nodes.machines.iter().position(|one| one.id() == machine.id());
+        nodes.first = place.map_or(0, |place| (place + behind) % nodes.machines.len());
     }
 
     /// One call, as the node's own host.
@@ -81,16 +122,26 @@ impl Operator {
         self.try_call(operation).await.map_err(|error| error.to_string())
     }
 
-    /// One call, as the node's own host.
+    /// One call, as the own host of the first node that takes it.
     ///
-    /// Errors: the node's; `Starting` when it does not run, `UnknownOutcome` when nobody answers.
+    /// Errors: the node's; `Starting` when none runs, `UnknownOutcome` when nobody answers.
     pub(super) async fn try_call(&self, operation: Operation) -> Result<Outcome, ApiError> {
-        let node = self.machine.node().ok_or(ApiError::Unavailable(Unavailable::Starting))?;
-        let call = node.call(Credentials::Local, operation);
-        match MadsimRuntime::timeout(PATIENCE, call).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ApiError::UnknownOutcome),
+        let mut refused = ApiError::Unavailable(Unavailable::Starting);
+        for machine in self.order() {
+            let Some(node) = machine.node() else { continue };
+            let call = node.call(Credentials::Local, operation.clone());
+            let answer = MadsimRuntime::timeout(PATIENCE, call).await;
+            match answer.unwrap_or(Err(ApiError::UnknownOutcome)) {
+                // Nothing was done there.
+                Err(why @ ApiError::Unavailable(_)) => refused = why,
+                answer => {
+                    let silent = matches!(answer, Err(ApiError::UnknownOutcome));
+                    self.prefer(&machine, usize::from(silent));
+                    return answer;
+                }
+            }
         }
+        Err(refused)
     }
 
     /// One call that makes something, again and again while the node cannot say whether it has.
@@ -112,17 +163,27 @@ impl Operator {
         }
     }
 
-    /// Waits until the node serves; false if it does not within `limit`.
+    /// Waits until a node serves; false if none does within `limit`.
     pub(super) async fn ready_within(&self, limit: Duration) -> bool {
         let ready = async {
-            while !matches!(
-                self.call(Operation::GetHealth).await,
-                Ok(Outcome::Health(wire::Health { ready: true, .. }))
-            ) {
+            while !self.is_served().await {
                 sleep_virtual(Duration::from_millis(20)).await;
             }
         };
         MadsimRuntime::timeout(limit, ready).await.is_ok()
+    }
+
+    async fn is_served(&self) -> bool {
+        for machine in self.order() {
+            let Some(node) = machine.node() else { continue };
+            let call = node.call(Credentials::Local, Operation::GetHealth);
+            let answer = MadsimRuntime::timeout(PATIENCE, call).await;
+            if let Ok(Ok(Outcome::Health(wire::Health { ready: true, .. }))) = answer {
+                self.prefer(&machine, 0);
+                return true;
+            }
+        }
+        false
     }
 
     /// Who the cluster is.
@@ -303,8 +364,9 @@ impl Operator {
             Err(error) => error.to_string(),
         };
         let text = format!("downlink {number} for {dev_eui}: {told}");
-        let fact =
-            Fact::Queued { device: dev_eui, payload: payload.clone(), confirmed, since, answer };
+        let (node, device) = (self.asked_last(), dev_eui);
+        let payload_told = payload.clone();
+        let fact = Fact::Queued { node, device, payload: payload_told, confirmed, since, answer };
         self.record.fact("oper", &text, fact);
         if let (true, Ok(Outcome::Created(made))) = (repents, result) {
             sleep_virtual(pause).await;

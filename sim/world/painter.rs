@@ -13,7 +13,7 @@ use scenario::{FaultKind, Scenario};
 use super::report::Report;
 use crate::invariants::Violation;
 use crate::marks::Mark;
-use crate::oracle::{Answer, Fact, Judgement, Reading, Transmission};
+use crate::oracle::{Answer, Fact, Judgement, Order, Reading, Transmission};
 use crate::picture::{
     Arrow, ArrowId, EventKind, Header, LaneId, LaneKind, Outcome, Picture, PictureBuilder, SpanId,
     SpanKind, Verdict,
@@ -33,8 +33,10 @@ pub(super) struct Painter {
     /// Arrows of a reading to gateways.
     heard: BTreeMap<Reading, Vec<ArrowId>>,
     accepted: BTreeMap<Reading, Duration>,
-    /// Arrows of downlinks to gateways, by token.
-    handed: BTreeMap<(GatewayEui, u16), ArrowId>,
+    /// Arrows of downlinks to gateways.
+    handed: BTreeMap<Order, ArrowId>,
+    /// The node that each client speaks to.
+    nodes: BTreeMap<LaneId, LaneId>,
     spans: BTreeMap<(FaultKind, String), Vec<SpanId>>,
     phase: SpanId,
 }
@@ -54,7 +56,7 @@ fn kind_of(name: &str) -> LaneKind {
 fn span_of(kind: FaultKind) -> SpanKind {
     match kind {
         FaultKind::PowerCut | FaultKind::WipeDisk | FaultKind::CloneDisk => SpanKind::PowerCut,
-        FaultKind::Kill | FaultKind::Stop => SpanKind::Kill,
+        FaultKind::Kill | FaultKind::Stop | FaultKind::Leave | FaultKind::Remove => SpanKind::Kill,
         FaultKind::Pause => SpanKind::Pause,
         FaultKind::FsyncError
         | FaultKind::DiskFull
@@ -63,11 +65,14 @@ fn span_of(kind: FaultKind) -> SpanKind {
         | FaultKind::MisdirectedWrite
         | FaultKind::SlowDisk => SpanKind::Disk,
         FaultKind::ClockJump | FaultKind::ClockDrift => SpanKind::Clock,
-        FaultKind::Cut | FaultKind::Noise | FaultKind::ResetStreams | FaultKind::StallStreams => {
-            SpanKind::Link
-        }
+        FaultKind::Cut
+        | FaultKind::Noise
+        | FaultKind::ResetStreams
+        | FaultKind::StallStreams
+        | FaultKind::Partition => SpanKind::Link,
         FaultKind::GatewayOff
         | FaultKind::CounterReset
+        | FaultKind::Hop
         | FaultKind::LateCopies
         | FaultKind::TxAckLost
         | FaultKind::TxAckLate
@@ -115,6 +120,7 @@ fn event_of(fact: &Fact) -> EventKind {
         | Fact::Down { .. }
         | Fact::DiskLost { .. }
         | Fact::CounterReset { .. }
+        | Fact::Hopped { .. }
         | Fact::Rebooted { .. } => EventKind::Fault,
         _ => EventKind::Note,
     }
@@ -132,6 +138,7 @@ impl Painter {
             heard: BTreeMap::new(),
             accepted: BTreeMap::new(),
             handed: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             spans: BTreeMap::new(),
             phase,
         }
@@ -186,16 +193,18 @@ impl Painter {
                 self.handed(at, lane, how, &label, text);
             }
             Fact::JoinAcceptHanded { how, .. } => self.handed(at, lane, how, "join-accept", text),
-            Fact::Decided { gateway, token, status } => {
-                self.decided(at, *gateway, *token, *status);
-            }
+            Fact::Decided { order, status } => self.decided(at, order, *status),
             Fact::Judged { device, judgement, .. } => self.judged(at, *device, *judgement, text),
             Fact::Delivered { event, .. } => {
                 let label = format!("up {}", event.reading.f_cnt);
                 self.message(at, lane, &label, text);
             }
             Fact::Received { message, .. } => self.message(at, lane, &message.topic, text),
-            Fact::Queued { answer, .. } => self.call(at, lane, *answer, text),
+            Fact::Queued { node, answer, .. } => self.call(at, lane, node, *answer, text),
+            Fact::Connecting { node, .. } => {
+                let node = self.lane(node);
+                self.nodes.insert(lane, node);
+            }
             Fact::Fault { kind, target, begins } => self.fault(at, *kind, target, *begins),
             Fact::Calm => self.phase(at, "rest"),
             _ => {}
@@ -253,11 +262,11 @@ impl Painter {
             label: label.to_owned(),
             detail: format!("{text}; {mhz} MHz, {} dBm", how.power_dbm),
         });
-        self.handed.insert((how.gateway, how.token), arrow);
+        self.handed.insert(how.order(), arrow);
     }
 
-    fn decided(&mut self, at: Duration, gateway: GatewayEui, token: u16, status: TxStatus) {
-        let Some(arrow) = self.handed.remove(&(gateway, token)) else { return };
+    fn decided(&mut self, at: Duration, order: &Order, status: TxStatus) {
+        let Some(arrow) = self.handed.remove(order) else { return };
         let verdict = match status {
             TxStatus::Ok => Verdict::Accepted,
             TxStatus::TooLate => Verdict::TooLate,
@@ -283,7 +292,7 @@ impl Painter {
 
     /// A message that reached a client.
     fn message(&mut self, at: Duration, to: LaneId, label: &str, text: &str) {
-        let from = self.lane("n1");
+        let Some(&from) = self.nodes.get(&to) else { return };
         self.builder.arrow(Arrow {
             from,
             to,
@@ -296,8 +305,8 @@ impl Painter {
     }
 
     /// A call that has ended.
-    fn call(&mut self, at: Duration, from: LaneId, answer: Answer, text: &str) {
-        let to = self.lane("n1");
+    fn call(&mut self, at: Duration, from: LaneId, node: &str, answer: Answer, text: &str) {
+        let to = self.lane(node);
         let verdict = match answer {
             Answer::Done => Verdict::Accepted,
             Answer::Refused => Verdict::Refused,
@@ -323,7 +332,9 @@ impl Painter {
             }
             return;
         }
-        let names: Vec<&str> = target.split_whitespace().filter(|name| *name != "all").collect();
+        // Words that are no names, such as `all` or a shape, have no lane.
+        let is_name = |word: &&str| word.ends_with(|c: char| c.is_ascii_digit());
+        let names: Vec<&str> = target.split_whitespace().filter(is_name).collect();
         let lanes: Vec<LaneId> = names.into_iter().map(|name| self.lane(name)).collect();
         let label = format!("{kind} {target}");
         let span = self.builder.span(at, span_of(kind), &lanes, label.trim_end());
@@ -349,6 +360,7 @@ impl Painter {
             ("downlinks arrived", counts.downlinks),
             ("calls answered", counts.calls),
             ("restarts", counts.restarts),
+            ("nodes departed", counts.departed),
         ];
         let faults = report.faults.iter().map(|(kind, count)| (kind.clone(), *count));
         let named = counts.into_iter().map(|(name, count)| (name.to_owned(), u64::from(count)));

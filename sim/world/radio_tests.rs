@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use scenario::Scenario;
 
+use super::tests::MEMORY_MIB;
 use super::{Record, Report, run};
 use crate::runtime::held;
 use crate::trace::{Format, Trace};
@@ -26,19 +27,23 @@ impl Write for Paper {
 }
 
 /// A run and its lines: moment in seconds, lane, text.
-struct Told {
-    report: Report,
+pub(super) struct Told {
+    pub(super) report: Report,
     lines: Vec<(f64, String, String)>,
 }
 
 impl Told {
     /// The lines of a lane that begin so: moment and the rest of each.
-    fn of<'a>(&'a self, lane: &'a str, begin: &'a str) -> impl Iterator<Item = (f64, &'a str)> {
+    pub(super) fn of<'a>(
+        &'a self,
+        lane: &'a str,
+        begin: &'a str,
+    ) -> impl Iterator<Item = (f64, &'a str)> {
         let mine = self.lines.iter().filter(move |(_, who, _)| who == lane);
         mine.filter_map(move |(at, _, text)| text.strip_prefix(begin).map(|rest| (*at, rest)))
     }
 
-    fn count(&self, lane: &str, begin: &str) -> usize {
+    pub(super) fn count(&self, lane: &str, begin: &str) -> usize {
         self.of(lane, begin).count()
     }
 
@@ -49,9 +54,10 @@ impl Told {
     }
 }
 
-fn tell(text: &str, seed: u64) -> Told {
+pub(super) fn tell(text: &str, seed: u64) -> Told {
     let text = format!("title = \"t\"\n{text}");
-    let scenario = Scenario::parse("t.toml", &text).unwrap();
+    let mut scenario = Scenario::parse("t.toml", &text).unwrap();
+    scenario.bounds.memory_mib = MEMORY_MIB;
     let paper = Paper::default();
     let out: Box<dyn Write + Send> = Box::new(paper.clone());
     let thread = std::thread::spawn(move || {

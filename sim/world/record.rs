@@ -19,7 +19,7 @@ use store::Id;
 
 use super::counts::Counts;
 use super::histories::Histories;
-use super::ledger::Ledger;
+use super::ledger::Ledgers;
 use super::painter::Painter;
 use super::report::Report;
 use super::witness::{Carried, Root, Witness};
@@ -38,6 +38,8 @@ const VIOLATIONS_EACH_MAX: usize = 5;
 
 struct Inner {
     trace: Trace,
+    /// From which level on what the nodes log is noted.
+    words: Option<tracing::Level>,
     invariants: Vec<Box<dyn Invariant + Send>>,
     violations: Vec<Violation>,
     unmet: Vec<String>,
@@ -47,7 +49,9 @@ struct Inner {
     deliveries: u64,
     witness: Witness,
     joined: BTreeSet<DevEui>,
-    ledgers: BTreeMap<String, Ledger>,
+    ledgers: Ledgers,
+    /// Nodes that have ever lost what their disks held.
+    disks_lost: BTreeSet<String>,
     secrets: Secrets,
     delivered: BTreeMap<String, BTreeSet<String>>,
     asked: BTreeMap<(DevEui, JoinEui), BTreeSet<DevNonce>>,
@@ -93,9 +97,6 @@ impl Inner {
         }
         if let Fact::DiskLost { .. } = &fact {
             self.histories.forget();
-        }
-        if let Fact::DiskLost { node, wiped: true } = &fact {
-            self.ledgers.remove(node);
         }
         self.doubtful |= fact.raises_doubt();
         self.promised(&fact);
@@ -161,6 +162,7 @@ impl Record {
     pub fn new(trace: Trace) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             trace,
+            words: None,
             invariants: invariants::all(),
             violations: Vec::new(),
             unmet: Vec::new(),
@@ -170,7 +172,8 @@ impl Record {
             deliveries: 0,
             witness: Witness::default(),
             joined: BTreeSet::new(),
-            ledgers: BTreeMap::new(),
+            ledgers: Ledgers::default(),
+            disks_lost: BTreeSet::new(),
             secrets: Secrets::default(),
             delivered: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -182,6 +185,19 @@ impl Record {
             doubtful: false,
             last: Duration::ZERO,
         })))
+    }
+
+    /// Notes what the nodes log from a level on, in a lane `words`.
+    pub fn note_words(&self, level: tracing::Level) {
+        held(&self.0).words = Some(level);
+    }
+
+    /// A node has logged something.
+    pub(super) fn word(&self, level: tracing::Level, line: impl FnOnce() -> String) {
+        let mut inner = held(&self.0);
+        if inner.words.is_some_and(|least| level <= least) {
+            inner.note(virtual_now(), "words", &line());
+        }
     }
 
     /// Draws the run from now on.
@@ -362,7 +378,7 @@ impl Record {
         inner.trace.absorb(sent.at, lane, sent.payload);
         inner.last = sent.at;
         inner.look(sent.at, lane, "datagram", sent.payload);
-        let told = inner.witness.datagram(sent.to.ip(), sent.payload);
+        let told = inner.witness.datagram(lane, sent.to.ip(), sent.payload);
         for key in inner.witness.take_new_keys() {
             inner.secrets.guard("a session key", key.expose());
         }
@@ -434,14 +450,19 @@ impl Record {
         inner.told(at, lane, text, Fact::Arrived { device, payload });
     }
 
-    /// A node has written to a place in its log.
-    pub(super) fn write_ledger(&self, node: &str, index: u64, command: Option<Bytes>) {
-        held(&self.0).ledgers.entry(node.to_owned()).or_default().write(index, command);
+    /// A node has lost what its disk held, all of it if `wiped`; who has so far.
+    pub(super) fn lose_disk(&self, node: &str, wiped: bool) -> BTreeSet<String> {
+        let mut inner = held(&self.0);
+        if wiped {
+            inner.ledgers.lose(node);
+        }
+        inner.disks_lost.insert(node.to_owned());
+        inner.disks_lost.clone()
     }
 
-    /// What a node has put into its log.
-    pub(super) fn ledger(&self, node: &str) -> Ledger {
-        held(&self.0).ledgers.get(node).cloned().unwrap_or_default()
+    /// What the nodes have put into their logs; not for long.
+    pub(super) fn ledgers<T>(&self, look: impl FnOnce(&mut Ledgers) -> T) -> T {
+        look(&mut held(&self.0).ledgers)
     }
 
     /// What the invariants have to say at the end beside violations, each under its name.

@@ -1,15 +1,16 @@
 //! The end of a run: what must come about once nothing goes wrong any more, and the last look at
 //! the event log. Source: requirements, part G, V1 and V7, S6, S7 and S9.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use node::api::wire::EventItem;
-use scenario::Fault;
+use madsim::task::NodeId;
+use scenario::{Fault, FaultKind};
 
 use super::World;
 use super::client::Part;
 use super::log::Auditor;
-use super::machine::Machine;
+use super::machine::{Machine, PORT_MQTT};
 use super::mote::{Order, Outcomes};
 use crate::clocks::virtual_now;
 use crate::marks::Mark;
@@ -25,26 +26,31 @@ const LOOKS: Duration = Duration::from_millis(100);
 
 impl World {
     /// The safety phase is over. A core is drawn; its faults are mended, all others are permanent:
-    /// what must come about now has `settle` for it.
-    pub(super) async fn come_to_rest(&self) {
+    /// what must come about now has `settle` for it. Returns the core.
+    pub(super) async fn come_to_rest(&self) -> Vec<String> {
         let core = self.draw_core();
         self.record.fact("world", &format!("calm; the core: {}", core.join(" ")), Fact::Calm);
         self.mend(&core).await;
         self.net.set_quality(Quality::default());
-        self.meadow.rest();
-        self.clients.iter().for_each(|(_, standing)| standing.rest());
+        let nodes = self.machines_of(&core);
+        self.meadow.rest(&nodes.iter().map(Machine::id).collect());
+        let doors: Vec<_> = nodes.iter().map(|machine| machine.socket(PORT_MQTT)).collect();
+        self.clients.iter().for_each(|(_, standing)| standing.rest(&doors));
         let end = virtual_now() + self.scenario.settle.0;
         let ready_within = self.scenario.bounds.ready_within.0;
-        self.machines.iter().for_each(Machine::start);
-        if !self.operator.ready_within(ready_within).await {
-            return self.unmet(format!("V1: the node does not serve after {ready_within:?}"));
+        nodes.iter().for_each(Machine::start);
+        self.operator.stay_with(nodes);
+        let inside = |machine: &Machine| core.iter().any(|name| name == machine.name());
+        if let Err(why) = self.serve_within(ready_within, inside).await {
+            self.unmet(&core, format!("V1: {why} after {ready_within:?}"));
+            return core;
         }
         while self.meadow.is_busy() && virtual_now() < end {
             sleep_virtual(LOOKS).await;
         }
         let tries = self.scenario.bounds.probe_tries;
         if let Err(step) = self.probe(tries).await {
-            self.unmet(format!("V7: a fresh device has not {step} within {tries} tries"));
+            self.unmet(&core, format!("V7: a fresh device has not {step} within {tries} tries"));
         }
         let mut waits = self.nobody_waits(&core).await;
         while waits.is_err() && virtual_now() < end {
@@ -52,31 +58,37 @@ impl World {
             waits = self.nobody_waits(&core).await;
         }
         if let Err(why) = waits {
-            self.unmet(format!("after {:?} of rest {why}", self.scenario.settle.0));
+            self.unmet(&core, format!("after {:?} of rest {why}", self.scenario.settle.0));
         }
-        self.record.fact("world", "at rest", Fact::Rested { core });
+        self.record.fact("world", "at rest", Fact::Rested { core: core.clone() });
+        core
     }
 
-    /// Something that must come about does not. With one disk, one that has rotted or was written
-    /// astray may be beyond repair; a node that has found it so is right to refuse it.
-    fn unmet(&self, text: String) {
-        if self.machines.iter().any(Machine::is_damaged) {
+    /// Something that must come about does not. A disk that has rotted or was written astray may be
+    /// beyond repair; a node that has found it so is right to refuse it, and where the core is not
+    /// without it nothing need come about.
+    fn unmet(&self, core: &[String], text: String) {
+        if self.machines_of(core).iter().any(Machine::is_damaged) {
             self.record.note("world", &format!("excused by a doubtful disk: {text}"));
         } else {
             self.record.unmet(text);
         }
     }
 
-    /// Hosts that must work from now on: a majority of the nodes, and some of the rest.
+    /// Hosts that must work from now on: a majority of the nodes, those with a doubtful disk and
+    /// those on their way out or in last, and some of the rest.
     fn draw_core(&self) -> Vec<String> {
         let mut dice = self.seed.stream("core");
-        let mut nodes: Vec<String> =
-            self.machines.iter().map(|machine| machine.name().to_owned()).collect();
+        let mut nodes = self.machines.clone();
         let majority = nodes.len() / 2 + 1;
         while nodes.len() > majority {
-            let out = dice.index(nodes.len());
-            nodes.remove(out);
+            let drawn = dice.index(nodes.len());
+            let doubtful = |one: &Machine| one.is_doubtful() || one.is_damaged();
+            let moving = nodes.iter().position(|one| !one.is_settled());
+            let last = moving.or_else(|| nodes.iter().position(doubtful));
+            nodes.remove(last.unwrap_or(drawn));
         }
+        let nodes = nodes.iter().map(|machine| machine.name().to_owned());
         let gateways = self.gateways.iter().map(|(name, _)| name.clone());
         let clients = self.clients.iter().map(|(name, _)| name.clone());
         let others = [gateways.collect::<Vec<_>>(), clients.collect()].map(|names| {
@@ -86,13 +98,15 @@ impl World {
             };
             names.into_iter().enumerate().filter_map(chosen).collect::<Vec<_>>()
         });
-        nodes.into_iter().chain(others.into_iter().flatten()).collect()
+        nodes.chain(others.into_iter().flatten()).collect()
     }
 
-    /// Ends the faults in force that concern the core alone, or everybody.
+    /// Ends the faults in force that concern the core alone, or everybody, and partitions within
+    /// the core.
     async fn mend(&self, core: &[String]) {
+        self.mend_partitions(core);
         let within = |name: &Option<String>| {
-            name.as_ref().is_none_or(|name| core.contains(name) || name == "all")
+            name.as_ref().is_none_or(|name| core.contains(name) || name == "all" || name == "nodes")
         };
         let active: Vec<(usize, Fault)> = {
             let mut active = held(&self.active);
@@ -107,13 +121,28 @@ impl World {
             mended
         };
         for (number, fault) in active {
-            let noise = held(&self.laid).remove(&number).unwrap_or_default();
-            self.end(&fault, noise).await;
+            let laid = held(&self.laid).remove(&number).unwrap_or_default();
+            self.end(&fault, laid).await;
         }
         // What is left of it is permanent.
         held(&self.active).clear();
-        for machine in &self.machines {
+        for machine in self.machines_of(core) {
             machine.disk().set_capacity(None);
+        }
+    }
+
+    /// The hosts of the core reach each other again; whoever is kept from the others stays so.
+    fn mend_partitions(&self, core: &[String]) {
+        let hosts: BTreeSet<NodeId> =
+            core.iter().filter_map(|name| self.hosts.get(name)).copied().collect();
+        let mut active = held(&self.active);
+        for (number, fault) in active.extract_if(.., |_, one| one.kind == FaultKind::Partition) {
+            let laid = held(&self.laid).remove(&number).unwrap_or_default();
+            if laid.lift_among(&self.net, &hosts) {
+                self.tell_fault(&fault, false);
+            } else {
+                self.record.note("world", "the core is whole again, the rest stays apart");
+            }
         }
     }
 
@@ -182,20 +211,23 @@ impl World {
     }
 
     /// Nothing is under way: nothing may be left over.
-    async fn count_at_rest(&self) {
-        let strangers = super::census::strangers_of(&self.operator).await;
+    async fn count_at_rest(&self, core: &[String]) {
+        let nodes = self.machines_of(core);
+        let mut remembered = Vec::new();
+        for machine in &nodes {
+            let strangers = super::census::strangers_of(&self.operator.of(machine)).await;
+            remembered.extend(strangers.map(|gateways| (machine.name(), gateways)));
+        }
         let at = virtual_now();
         let mut bounded = held(&self.bounded);
         let mut found = Vec::new();
-        for machine in &self.machines {
+        for machine in &nodes {
             let tasks = super::census::tasks_of(machine);
             found.extend(bounded.at_rest(at, machine.name(), tasks));
         }
-        let remembered = strangers.zip(self.machines.first());
-        found.extend(
-            remembered
-                .and_then(|(gateways, machine)| bounded.strangers(at, machine.name(), gateways)),
-        );
+        for (name, gateways) in remembered {
+            found.extend(bounded.strangers(at, name, gateways));
+        }
         if let Some(mib) = super::census::peak_memory_mib() {
             found.extend(bounded.memory(at, mib));
         }
@@ -206,19 +238,22 @@ impl World {
     }
 
     /// One more power cut; what the event log holds after it is what there is.
-    pub(super) async fn judge(&self) {
+    pub(super) async fn judge(&self, core: &[String]) {
         self.record.judge_histories();
-        self.count_at_rest().await;
+        self.count_at_rest(core).await;
         self.look_at_machines();
         self.machines.iter().for_each(Machine::power_cut);
-        self.machines.iter().for_each(Machine::start);
-        if !self.operator.ready_within(self.scenario.bounds.ready_within.0).await {
-            return self.unmet("V1: the node does not serve after the last cut".to_owned());
+        self.machines_of(core).iter().for_each(Machine::start);
+        let inside = |machine: &Machine| core.iter().any(|name| name == machine.name());
+        let ready_within = self.scenario.bounds.ready_within.0;
+        if let Err(why) = self.serve_within(ready_within, inside).await {
+            return self.unmet(core, format!("V1: {why} after the last cut"));
         }
+        self.agree(core, ready_within).await;
         let rows = match self.operator.events(0).await {
             Ok(rows) => rows,
             Err(why) => {
-                return self.unmet(format!("the event log cannot be read: {why}"));
+                return self.unmet(core, format!("the event log cannot be read: {why}"));
             }
         };
         let mut auditor = Auditor::default();
@@ -229,32 +264,9 @@ impl World {
         let text = format!("{} rows in the event log, {accepted} of them uplinks", rows.len());
         self.record.fact("world", &text, Fact::Ended { log });
         self.compare();
-        self.audit(&rows);
+        self.audit(core, &rows);
         for (name, words) in self.record.closing_words() {
             self.record.note("world", &format!("{name}: {words}"));
-        }
-    }
-
-    /// The power is cut for good, and what is on the disks is read without the nodes.
-    fn audit(&self, shown: &[EventItem]) {
-        for machine in &self.machines {
-            machine.power_cut();
-            let ledger = self.record.ledger(machine.name());
-            match super::audit::audit(&machine.disk().image(), self.seed, &ledger, shown) {
-                Ok(findings) => {
-                    for text in findings.wrong {
-                        self.record.violate("audit", format!("{}: {text}", machine.name()));
-                    }
-                    let text = format!("{}: the disk is read", machine.name());
-                    self.record.fact("world", &text, Fact::Audited(findings.permits));
-                }
-                Err(why) if machine.is_doubtful() => {
-                    self.record.note("world", &format!("{} unreadable: {why}", machine.name()));
-                }
-                Err(why) => {
-                    self.record.violate("audit", format!("{} unreadable: {why}", machine.name()));
-                }
-            }
         }
     }
 
@@ -281,6 +293,8 @@ impl World {
             ("downlinks arrived", seen.downlinks, wanted.downlinks),
             ("restarts", seen.restarts, wanted.restarts),
             ("calls answered", seen.calls, wanted.calls),
+            ("nodes departed", seen.departed, wanted.departed),
+            ("nodes readmitted", seen.readmitted, wanted.readmitted),
         ] {
             if seen < wanted {
                 self.record.unmet(format!("expect: at least {wanted} {what}, saw {seen}"));

@@ -11,9 +11,10 @@ use super::World;
 use super::client::Mood;
 use super::gate::Trouble;
 use super::machine::Machine;
+use super::rift::Laid;
 use crate::clocks::virtual_now;
-use crate::net::{Noise, NoiseId};
 use crate::oracle::Fact;
+use crate::partition;
 use crate::runtime::{MadsimRuntime, held, sleep_virtual, sleep_virtual_until};
 
 /// How long an aimed fault waits for its promise.
@@ -38,20 +39,62 @@ impl World {
         if virtual_now() >= begin + self.scenario.duration.0 {
             return;
         }
+        let fault = self.cast(fault);
+        if !self.may_strike(&fault).await {
+            return;
+        }
         held(&self.active).insert(number, fault.clone());
-        let noise = self.begin(&fault).await;
-        held(&self.laid).insert(number, noise);
-        if let Some(lasts) = &fault.lasts {
-            sleep_virtual(lasts.0.start).await;
+        let laid = self.begin(&fault).await;
+        held(&self.laid).insert(number, laid);
+        let lasts = fault.lasts.as_ref().map_or(Duration::ZERO, |lasts| lasts.0.start);
+        match &fault.flap {
+            Some(flap) => self.flap(number, &fault, &flap.0, virtual_now() + lasts).await,
+            None if fault.lasts.is_some() => sleep_virtual(lasts).await,
+            None => {}
         }
         // Outside the core nobody mends anything any more.
         if held(&self.active).remove(&number).is_some() {
-            let noise = held(&self.laid).remove(&number).unwrap_or_default();
-            self.end(&fault, noise).await;
+            let laid = held(&self.laid).remove(&number).unwrap_or_default();
+            self.end(&fault, laid).await;
         }
     }
 
-    fn tell_fault(&self, fault: &Fault, begins: bool) {
+    /// The place of the node that leads the cluster now, if one does; by itself a node leads.
+    pub(super) fn leader(&self) -> Option<usize> {
+        match self.machines.as_slice() {
+            [_] => Some(0),
+            machines => machines.iter().position(Machine::leads),
+        }
+    }
+
+    /// Gives a fault that is meant for a role the name of the node that plays it now. Where nobody
+    /// leads any node is taken, and who follows is drawn; always as many draws.
+    fn cast(&self, mut fault: Fault) -> Fault {
+        let leads = match fault.node.as_deref() {
+            Some("leader") => true,
+            Some("follower") => false,
+            Some(_) | None => return fault,
+        };
+        let mut dice = self.seed.stream(&format!("role {}", fault.name.as_deref().unwrap_or("")));
+        let (leader, all) = (self.leader(), 0..self.machines.len());
+        let drawn = dice.draw();
+        let mut able: Vec<usize> =
+            all.clone().filter(|place| (Some(*place) == leader) == leads).collect();
+        if able.is_empty() {
+            able = all.collect();
+        }
+        let place = usize::try_from(drawn % able.len() as u64).unwrap_or(0);
+        fault.node = Some(self.machines[able[place]].name().to_owned());
+        partition::settle(&mut fault, &self.node_names());
+        fault
+    }
+
+    /// The names of all nodes.
+    pub(super) fn node_names(&self) -> Vec<String> {
+        self.machines.iter().map(|machine| machine.name().to_owned()).collect()
+    }
+
+    pub(super) fn tell_fault(&self, fault: &Fault, begins: bool) {
         let (kind, target) = (fault.kind, fault.target());
         let verb = if begins { "begins" } else { "ends" };
         let text = format!("{kind} {target} {verb}").replace("  ", " ");
@@ -64,7 +107,7 @@ impl World {
         self.machines.iter().find(named).unwrap_or(&self.machines[0])
     }
 
-    async fn begin(&self, fault: &Fault) -> Vec<NoiseId> {
+    async fn begin(&self, fault: &Fault) -> Laid {
         self.tell_fault(fault, true);
         let machine = self.machine(fault);
         match fault.kind {
@@ -74,6 +117,8 @@ impl World {
             FaultKind::Pause => machine.pause(fault.frozen == Some(true)),
             FaultKind::WipeDisk => machine.wipe(),
             FaultKind::CloneDisk => machine.replace(),
+            FaultKind::Leave => self.have_leave(machine, fault).await,
+            FaultKind::Remove => self.have_removed(machine, fault).await,
             FaultKind::FsyncError => machine.fail_fsync(),
             FaultKind::DiskFull => machine.disk().set_capacity(Some(machine.disk().used())),
             FaultKind::WriteError => {
@@ -93,10 +138,12 @@ impl World {
             }
             FaultKind::ClockDrift => machine.drift(fault.ppm.unwrap_or(0)),
             FaultKind::Noise => return self.lay_noise(fault),
+            FaultKind::Partition => return self.part(fault),
             FaultKind::Cut => self.each_way(fault, |a, b| self.net.cut(a, b)),
             FaultKind::StallStreams => self.each_way(fault, |a, b| self.net.stall(a, b)),
             FaultKind::ResetStreams => drop(self.net.reset_streams(machine.id())),
             FaultKind::CounterReset => self.each_gateway(fault, |p| self.meadow.reset_counter(p)),
+            FaultKind::Hop => self.each_gateway(fault, |place| self.meadow.hop(place)),
             FaultKind::GatewayOff
             | FaultKind::LateCopies
             | FaultKind::TxAckLost
@@ -114,13 +161,16 @@ impl World {
             | FaultKind::JoinFlood
             | FaultKind::Malformed => self.adversary.attack(fault),
         }
-        Vec::new()
+        Laid::default()
     }
 
     /// Undoes what [`Self::begin`] has done.
-    pub(super) async fn end(&self, fault: &Fault, noise: Vec<NoiseId>) {
-        self.tell_fault(fault, false);
+    pub(super) async fn end(&self, fault: &Fault, laid: Laid) {
         let machine = self.machine(fault);
+        if matches!(fault.kind, FaultKind::Leave | FaultKind::Remove) {
+            self.bring_back(machine).await;
+        }
+        self.tell_fault(fault, false);
         match fault.kind {
             FaultKind::PowerCut => {
                 machine.disk().disarm();
@@ -135,7 +185,7 @@ impl World {
             FaultKind::BitRot => machine.scrub(),
             FaultKind::SlowDisk => machine.disk().slow_by(1),
             FaultKind::ClockDrift => machine.drift(0),
-            FaultKind::Noise => noise.into_iter().for_each(|id| self.net.lift(id)),
+            FaultKind::Noise | FaultKind::Partition => laid.lift(&self.net),
             FaultKind::Cut => self.each_way(fault, |a, b| self.net.mend(a, b)),
             FaultKind::StallStreams => self.each_way(fault, |a, b| self.net.unstall(a, b)),
             FaultKind::GatewayOff
@@ -149,12 +199,15 @@ impl World {
             | FaultKind::ForgedGateways
             | FaultKind::JoinFlood
             | FaultKind::Malformed => self.adversary.cease(fault),
-            FaultKind::FsyncError
+            FaultKind::Leave
+            | FaultKind::Remove
+            | FaultKind::FsyncError
             | FaultKind::WriteError
             | FaultKind::MisdirectedWrite
             | FaultKind::ClockJump
             | FaultKind::ResetStreams
             | FaultKind::CounterReset
+            | FaultKind::Hop
             | FaultKind::Reboot
             | FaultKind::JoinStorm => {}
         }
@@ -172,9 +225,13 @@ impl World {
         }
     }
 
-    /// A cluster on an empty disk: everything must be registered once more.
+    /// A cluster on an empty disk: everything must be registered once more. Where there are other
+    /// nodes, they know everything.
     async fn found_anew(&self, machine: &Machine) {
         machine.start();
+        if self.machines.len() > 1 {
+            return;
+        }
         if let Err(why) = self.provision_again().await {
             self.record.unmet(format!("after {} was wiped: {why}", machine.name()));
         }
@@ -188,26 +245,6 @@ impl World {
         if fault.both != Some(false) {
             change(to, from);
         }
-    }
-
-    fn lay_noise(&self, fault: &Fault) -> Vec<NoiseId> {
-        let host = |name: &Option<String>| self.hosts.get(name.as_deref()?).copied();
-        let noise = |from, to| Noise {
-            from,
-            to,
-            loss: fault.loss.map(|share| share.0),
-            duplicate: fault.duplicate.map(|share| share.0),
-            corrupt: fault.corrupt.map(|share| share.0),
-            latency: fault.latency.as_ref().map(|range| range.0.clone()),
-            bandwidth: fault.bandwidth,
-            mtu: fault.mtu.map(|mtu| mtu as usize),
-        };
-        let (from, to) = (host(&fault.from), host(&fault.to));
-        let mut laid = vec![self.net.lay(noise(from, to))];
-        if fault.both != Some(false) && from != to {
-            laid.push(self.net.lay(noise(to, from)));
-        }
-        laid
     }
 
     fn each_gateway(&self, fault: &Fault, strike: impl Fn(usize)) {

@@ -16,9 +16,13 @@ const CALM: &str = r#"
     accepted = 5
 "#;
 
+/// All tests are one process, whose memory the bound is about.
+pub(super) const MEMORY_MIB: u32 = 8_192;
+
 /// One run on a thread of its own, as in a process of its own.
 pub(super) fn run_apart(text: &str, seed: u64) -> Report {
-    let scenario = Scenario::parse("t.toml", text).unwrap();
+    let mut scenario = Scenario::parse("t.toml", text).unwrap();
+    scenario.bounds.memory_mib = MEMORY_MIB;
     let thread = std::thread::spawn(move || {
         let record = Record::new(Trace::new(Format::Silent, Box::new(std::io::sink())));
         run(&scenario, seed, None, &record)

@@ -221,14 +221,19 @@ impl Witness {
         }
     }
 
-    /// Reads a datagram for the gateway at an address.
+    /// Reads a datagram of the node `from` for the gateway at an address.
     ///
     /// Errors: a downlink that answers nothing anybody asked, or that no device's keys verify.
-    pub fn datagram(&mut self, to: IpAddr, datagram: &[u8]) -> Result<Option<Told>, String> {
+    pub fn datagram(
+        &mut self,
+        from: &str,
+        to: IpAddr,
+        datagram: &[u8],
+    ) -> Result<Option<Told>, String> {
         let Some(gateway) = self.gateway_at(to) else { return Ok(None) };
         match parse_downward(datagram) {
             Ok(Downward::PullResp { token, txpk }) => {
-                self.downlink((gateway, to), token, &txpk).map(Some)
+                self.downlink((gateway, to), (from, token), &txpk).map(Some)
             }
             Ok(Downward::PushAck { .. } | Downward::PullAck { .. }) => Ok(None),
             Err(error) => Err(format!("unreadable datagram for gateway {gateway}: {error}")),
@@ -238,7 +243,7 @@ impl Witness {
     fn downlink(
         &mut self,
         (gateway, to): (GatewayEui, IpAddr),
-        token: u16,
+        by: (&str, u16),
         txpk: &Txpk,
     ) -> Result<Told, String> {
         let TxTiming::Counter(tmst) = txpk.timing else {
@@ -248,9 +253,9 @@ impl Witness {
         let frame = Frame::parse(&txpk.phy_payload);
         match frame.map_err(|error| format!("no frame for gateway {gateway}: {error}"))? {
             Frame::JoinAccept(accept) => {
-                self.join_accept(how(gateway, token, txpk), &asked, accept, txpk)
+                self.join_accept(how(gateway, by, txpk), &asked, accept, txpk)
             }
-            Frame::Data(data) => self.data(how(gateway, token, txpk), &asked, &data, txpk),
+            Frame::Data(data) => self.data(how(gateway, by, txpk), &asked, &data, txpk),
             other @ (Frame::JoinRequest(_) | Frame::Rejoin(_) | Frame::Proprietary(_)) => {
                 Err(format!("a {:?} sent downwards to gateway {gateway}", other.mtype()))
             }
@@ -412,9 +417,10 @@ fn each_of(keys: &SessionKeys) -> Vec<Key> {
 }
 
 /// The radio's part of a PULL_RESP.
-fn how(gateway: GatewayEui, token: u16, txpk: &Txpk) -> Transmission {
+fn how(gateway: GatewayEui, (node, token): (&str, u16), txpk: &Txpk) -> Transmission {
     let len = u8::try_from(txpk.phy_payload.len()).unwrap_or(u8::MAX);
     Transmission {
+        node: node.to_owned(),
         gateway,
         token,
         tmst: match txpk.timing {

@@ -56,7 +56,7 @@ fn joined() -> (Witness, Vec<u8>) {
         cf_list: None,
     };
     let datagram = pull_resp(5_000_100, accept.encode_1_0(&APP_KEY));
-    let told = witness.datagram(HERE, &datagram).unwrap().unwrap().1;
+    let told = witness.datagram("n1", HERE, &datagram).unwrap().unwrap().1;
     assert!(matches!(told, Fact::JoinAcceptHanded { dev_nonce: NONCE, .. }), "{told:?}");
     (witness, datagram)
 }
@@ -99,7 +99,7 @@ fn an_acknowledgement_is_for_the_uplink_of_its_window_also_when_the_counter_wrap
         witness.heard(Duration::ZERO, HERE, tmst, &confirmed(f_cnt));
     }
     let datagram = pull_resp(at.wrapping_add(1_000_000), acknowledgement(&APP_KEY));
-    let told = witness.datagram(HERE, &datagram).unwrap().unwrap().1;
+    let told = witness.datagram("n1", HERE, &datagram).unwrap().unwrap().1;
     let Fact::DownlinkHanded { acknowledges, f_cnt: 0, ciphertexts, .. } = told else {
         panic!("{told:?}")
     };
@@ -112,19 +112,19 @@ fn downlinks_that_answer_nothing_or_that_no_key_verifies_are_told() {
     let (mut witness, accept) = joined();
     let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 3));
     witness.introduce_gateway(elsewhere, GatewayEui::from_be_bytes([3; 8]));
-    let unasked = witness.datagram(elsewhere, &accept).expect_err("nobody asked there");
+    let unasked = witness.datagram("n1", elsewhere, &accept).expect_err("nobody asked there");
     assert!(unasked.contains("answers no request"), "{unasked}");
-    let unheard = witness.datagram(HERE, &pull_resp(9, acknowledgement(&APP_KEY)));
+    let unheard = witness.datagram("n1", HERE, &pull_resp(9, acknowledgement(&APP_KEY)));
     assert!(unheard.expect_err("no uplink").contains("fits no confirmed uplink"));
     let other = Key::from_bytes([8; 16]);
-    let foreign = witness.datagram(HERE, &pull_resp(9, acknowledgement(&other)));
+    let foreign = witness.datagram("n1", HERE, &pull_resp(9, acknowledgement(&other)));
     assert!(foreign.expect_err("another key").contains("no device's keys verify"));
 }
 
 /// The uplink that an acknowledgement to the gateway at `to` is for, its window at 1 s.
 fn acknowledged(witness: &mut Witness, to: IpAddr, tmst: u32) -> Option<u32> {
     let datagram = pull_resp(tmst.wrapping_add(1_000_000), acknowledgement(&APP_KEY));
-    let told = witness.datagram(to, &datagram).unwrap().unwrap().1;
+    let told = witness.datagram("n1", to, &datagram).unwrap().unwrap().1;
     let Fact::DownlinkHanded { acknowledges, how, .. } = told else { panic!("{told:?}") };
     assert_eq!(how.gateway, GATEWAY);
     acknowledges.map(|reading| reading.f_cnt)
@@ -154,7 +154,7 @@ fn a_counter_that_comes_again_means_the_latest_hearing_and_none_is_kept_for_ever
     assert_eq!(acknowledged(&mut witness, HERE, 77), Some(2), "the first alone is too old");
     witness.heard(Duration::from_secs(600), HERE, 9, &confirmed(4));
     let datagram = pull_resp(1_000_077, acknowledgement(&APP_KEY));
-    let told = witness.datagram(HERE, &datagram).expect_err("both are too old");
+    let told = witness.datagram("n1", HERE, &datagram).expect_err("both are too old");
     assert!(told.contains("fits no confirmed uplink"), "{told}");
 }
 

@@ -41,7 +41,7 @@ pub(super) fn step(scenario: &Scenario, report: &Report, place: usize) -> Option
         12 => smaller.network = Network::default(),
         13 => smaller.link.clear(),
         14 => smaller.disk = Disk::default(),
-        15 => smaller.nodes = Nodes { region: scenario.nodes.region.clone(), ..Nodes::default() },
+        15 => smaller.nodes = plain_nodes(scenario),
         16 => smaller.workload.downlink_every = None,
         17 => smaller.workload.rejoin_every = None,
         18 => smaller.workload = plain_workload(scenario),
@@ -58,6 +58,12 @@ pub(super) fn step(scenario: &Scenario, report: &Report, place: usize) -> Option
 /// Devices as they are without wishes, but for how they join.
 fn plain_devices(scenario: &Scenario) -> Devices {
     Devices { abp: scenario.devices.abp, ..Devices::default() }
+}
+
+/// As many nodes, which faults may name, and as they are without wishes.
+fn plain_nodes(scenario: &Scenario) -> Nodes {
+    let (count, region) = (scenario.nodes.count, scenario.nodes.region.clone());
+    Nodes { count, region, ..Nodes::default() }
 }
 
 fn plain_workload(scenario: &Scenario) -> Workload {

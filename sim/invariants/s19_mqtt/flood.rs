@@ -111,15 +111,17 @@ impl Flood {
     /// Whether a later message of the same topic was surely retained instead of this one at `by`.
     ///
     /// One message is later than another if it was sent after the other's acknowledgement, or by
-    /// the same publisher after the other's last sending.
+    /// the same publisher after the other's last sending, whichever sending of it was acknowledged.
     pub(super) fn is_superseded(&self, said: &Said, by: Duration) -> bool {
         let others = self.retained.get(&said.topic).into_iter().flatten();
         others.filter_map(|payload| self.said.get(payload)).any(|other| {
             let kept = other.acknowledged.is_some_and(|at| at <= by);
             let after = said.acknowledged.is_some_and(|at| at <= other.first);
+            let answered = other.acknowledged.is_some_and(|at| at >= other.last);
+            let sent = if answered { other.last } else { other.first };
             let in_line = other.publisher == said.publisher
                 && other.number > said.number
-                && said.last <= other.first;
+                && said.last <= sent;
             kept && (after || in_line)
         })
     }

@@ -46,10 +46,10 @@ pub(super) struct Got {
     pub(super) connection: u64,
     /// How often in that one.
     pub(super) here: u32,
-    /// How often it came without DUP since a node last restarted.
+    /// How often it came without DUP out of one memory.
     pub(super) plain: u32,
-    /// Restarts of nodes before the connection on which it came last.
-    pub(super) restarts: u64,
+    /// Out of which memory it came last.
+    pub(super) memory: u64,
 }
 
 /// A retained message that a new subscriber must get: one of these.
@@ -66,9 +66,9 @@ pub(super) struct Link {
     pub(super) since: Duration,
     /// It goes on with a session that there was.
     pub(super) resumed: bool,
-    /// Restarts of nodes before the client asked for it: it is a node of then that answers, however
-    /// late the answer comes.
-    pub(super) restarts: u64,
+    /// Which memory answers: that of the node the client asked, as it was then, however late the
+    /// answer comes.
+    pub(super) memory: u64,
 }
 
 /// One client.
@@ -81,8 +81,16 @@ pub(super) struct Client {
     pub(super) persistent: bool,
     /// It began its newest attempt to connect with a clean start.
     pub(super) clean_start: bool,
-    /// Restarts of nodes before that.
-    pub(super) restarts: u64,
+    /// Which node it asked then, and that one's starts before.
+    pub(super) asks: (String, u64),
+    /// It has asked more than one node.
+    pub(super) roams: bool,
+    /// That attempt has no answer so far.
+    pub(super) unanswered: bool,
+    /// Until then one at another node, which got none, may take the session over.
+    pub(super) haunted_until: Duration,
+    /// How many memories it has spoken to: of a node, between two starts of it, without a break.
+    pub(super) memories: u64,
     /// Everything was lost since: what is answered to that attempt, the lost cluster has said.
     pub(super) of_the_past: bool,
     pub(super) link: Option<Link>,

@@ -16,7 +16,11 @@ fn account(client: &str, sees: &str) -> Fact {
 }
 
 fn connecting(client: &str, clean_start: bool, persistent: bool) -> Fact {
-    Fact::Connecting { client: owned(client), clean_start, persistent }
+    connecting_to("n1", client, clean_start, persistent)
+}
+
+fn connecting_to(node: &str, client: &str, clean_start: bool, persistent: bool) -> Fact {
+    Fact::Connecting { client: owned(client), node: owned(node), clean_start, persistent }
 }
 
 fn connected(client: &str, session_present: bool) -> Fact {
@@ -196,6 +200,19 @@ fn a_repetition_says_so_unless_the_node_has_forgotten_or_the_publisher_said_it_a
     assert!(text.contains("2 times without DUP"), "{text}");
     let restart = vec![restarted()];
     passes([before.clone(), restart, back("app1"), vec![got("app1", m1.clone())]].concat());
+    let elsewhere = |node: &str| {
+        vec![
+            disconnected("app1"),
+            connecting_to(node, "app1", false, true),
+            connected("app1", true),
+        ]
+    };
+    passes([before.clone(), elsewhere("n2"), vec![got("app1", m1.clone())]].concat());
+    // Another node's restart makes this one forget nothing.
+    let another = Fact::Started { node: owned("n2") };
+    let others = [vec![another], back("app1"), vec![got("app1", m1.clone())]].concat();
+    let text = violated([before.clone(), others].concat());
+    assert!(text.contains("2 times without DUP"), "{text}");
     // The node of before has said it all, and the client hears it when that one is dead.
     let said_before = vec![
         said(m1.clone()),

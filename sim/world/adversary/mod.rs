@@ -62,7 +62,8 @@ struct Shot {
 
 struct Shared {
     seed: Seed,
-    server: SocketAddr,
+    /// Where nodes take gateways; each of its hosts speaks to one, in turn.
+    servers: Vec<SocketAddr>,
     record: Record,
     listens: bool,
     loot: Mutex<Loot>,
@@ -80,12 +81,12 @@ impl Adversary {
     pub(super) fn new(
         scenario: &Scenario,
         seed: Seed,
-        server: SocketAddr,
+        servers: Vec<SocketAddr>,
         record: &Record,
     ) -> Self {
         Self(Arc::new(Shared {
             seed,
-            server,
+            servers,
             record: record.clone(),
             listens: scenario.fault.iter().any(|fault| is_attack(fault.kind)),
             loot: Mutex::default(),
@@ -124,7 +125,7 @@ impl Adversary {
     pub(super) fn overhear(&self, sent: &Sent<'_>) {
         let shared = &self.0;
         if shared.listens
-            && sent.to == shared.server
+            && shared.servers.contains(&sent.to)
             && !held(&shared.own).contains(&sent.from.ip())
         {
             held(&shared.loot).take(sent.payload, &shared.record);
@@ -182,21 +183,22 @@ impl Adversary {
         });
         if let Some(socket) = socket {
             // What the network does not take is lost, as any datagram may be.
-            let _ = socket.send_to(self.0.server, &shot.bytes);
+            let server = self.0.servers[shot.den % self.0.servers.len()];
+            let _ = socket.send_to(server, &shot.bytes);
         }
     }
 
     /// Answers downlinks that it has stolen, as the gateway would have, while it forges gateways.
     async fn answer(self, den: Den, mut dice: Dice) {
         let [_, down] = &den.sockets;
-        while let Ok((bytes, _)) = down.recv_from().await {
+        while let Ok((bytes, from)) = down.recv_from().await {
             let Ok(Downward::PullResp { token, .. }) = parse_downward(&bytes) else { continue };
             let (answers, status) = (dice.chance(ANSWERS), arms::status(&mut dice));
             let forging = |(_, kind): &(String, FaultKind)| *kind == FaultKind::ForgedGateways;
             if answers && held(&self.0.running).iter().any(forging) {
                 let head = Head { version: Version::V2, token, gateway: den.face };
                 let reply = TxReply { status, power_used_dbm: None };
-                let _ = down.send_to(self.0.server, &reply.encode(head));
+                let _ = down.send_to(from, &reply.encode(head));
             }
         }
     }

@@ -143,7 +143,7 @@ fn a_flood_has_the_pace_it_is_given_and_ends() {
         let sockets = bound.await.unwrap().map(Arc::new);
         let record = Record::new(Trace::new(Format::Silent, Box::new(std::io::sink())));
         let server = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 1_700);
-        let adversary = Adversary::new(&scenario, Seed(5), server, &record);
+        let adversary = Adversary::new(&scenario, Seed(5), vec![server], &record);
         adversary.move_in(FACE, address, sockets);
         for per_s in [16_000, 3] {
             let mut fault = Fault::new(FaultKind::Malformed, SpanRange::ms(0, 1));

@@ -54,7 +54,10 @@ impl Refusal {
                 Self::Unknown
             }
             ApiError::Unavailable(
-                Unavailable::NoQuorum | Unavailable::DiskFull | Unavailable::Starting,
+                Unavailable::NoQuorum
+                | Unavailable::DiskFull
+                | Unavailable::Starting
+                | Unavailable::CatchingUp,
             )
             | ApiError::ResourceExhausted(_) => Self::NotDone,
             ApiError::NotFound(_) => Self::NotFound,

@@ -25,7 +25,9 @@ fn lived(seed: u64, crashes: bool, door: fn(Door) -> Door) -> Vec<HistoryEvent> 
             let record = Record::new(Trace::new(Format::Silent, Box::new(std::io::sink())));
             let machine = Machine::new(&scenario, Seed(seed), 0, &record);
             machine.start();
-            assert!(Operator::new(&machine, &record).ready_within(MINUTE).await);
+            assert!(
+                Operator::new(std::slice::from_ref(&machine), &record).ready_within(MINUTE).await
+            );
             let running = machine.clone();
             let honest = door_of(move || running.node());
             let shelf = Shelf::new(SIZES);

@@ -5,7 +5,6 @@
 //! good: exactly what the invariants look at.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use lorawan::DevEui;
@@ -17,6 +16,7 @@ use super::super::field::world_now;
 use super::super::log;
 use super::super::operator::Account;
 use super::super::record::Record;
+use super::doors::Doors;
 use super::habits::{Habits, PATIENCE, Parting};
 use super::leftover::{LEFTOVERS_MAX, Leftover};
 use super::publisher::{self, Publisher};
@@ -52,7 +52,7 @@ pub(in super::super) struct AppClient {
     record: Record,
     publisher: Option<Publisher>,
     client: Client,
-    server: SocketAddr,
+    doors: Doors,
     part: Part,
     /// Further clients publish: there is more to listen to than events.
     has_publishers: bool,
@@ -84,7 +84,7 @@ impl AppClient {
         scenario: &Scenario,
         seed: Seed,
         place: u32,
-        (server, account): (SocketAddr, Account),
+        (doors, account): (Doors, Account),
         devices: &[DevEui],
         record: &Record,
     ) -> Self {
@@ -102,7 +102,7 @@ impl AppClient {
             name,
             record: record.clone(),
             publisher,
-            server,
+            doors,
             part,
             has_publishers: scenario.clients.publishers > 0,
             config,
@@ -134,7 +134,8 @@ impl AppClient {
             if let Some(account) = self.standing.take_account() {
                 self.come_in_as(Some(account));
             }
-            let connecting = MadsimRuntime::timeout(PATIENCE, TcpStream::connect(self.server));
+            let server = self.doors.next(&self.standing.core());
+            let connecting = MadsimRuntime::timeout(PATIENCE, TcpStream::connect(server));
             if let Ok(Ok(stream)) = connecting.await {
                 self.converse(stream).await;
             }
@@ -219,9 +220,9 @@ impl AppClient {
         self.leaves_at = self.habits.stay().map(|stay| virtual_now() + stay);
         let (clean_start, persistent) = (self.habits.clean_start, self.habits.persistent);
         self.in_force &= !clean_start;
-        let text = format!("connects, clean start: {clean_start}");
-        let client = self.name.clone();
-        let fact = Fact::Connecting { client, clean_start, persistent };
+        let text = format!("connects{}, clean start: {clean_start}", self.doors.told());
+        let (client, node) = (self.name.clone(), self.doors.node());
+        let fact = Fact::Connecting { client, node, clean_start, persistent };
         self.record.fact(&self.name, &text, fact);
     }
 
@@ -229,7 +230,7 @@ impl AppClient {
         self.owed.clear();
         self.settle();
         if let Some(publisher) = &mut self.publisher
-            && publisher.interrupted(&self.name, &self.record)
+            && publisher.interrupted((&self.name, &self.doors.node()), &self.record)
         {
             // What may have been done is not asked for twice: this session is given up.
             self.client = Client::new(world_now(), self.config.clone());
@@ -282,7 +283,7 @@ impl AppClient {
                 *at = virtual_now().min(*at);
             }
         }
-        if self.standing.has_new_account() {
+        if self.standing.has_new_account() || self.doors.is_outside(&self.standing.core()) {
             return Some(Parting::Abruptly);
         }
         let slow = match self.standing.mood() {
@@ -332,7 +333,8 @@ impl AppClient {
         let Some(publisher) = &mut self.publisher else { return };
         if publisher.next().is_some_and(|at| at <= now) {
             let scope = self.account.sees.trim_end_matches('#');
-            let (publish, qos) = publisher.speak(scope, &self.name, &self.record);
+            let who = (self.name.as_str(), &*self.doors.node());
+            let (publish, qos) = publisher.speak(scope, who, &self.record);
             // A full queue drops the oldest, which is one the node has long been asked for.
             let _ = self.client.publish(world_now(), publish, qos);
             self.settle();
@@ -383,7 +385,8 @@ impl AppClient {
                 ClientEvent::Message(publish) => self.message(&publish),
                 ClientEvent::Published(publish, reason) => {
                     if let Some(publisher) = &mut self.publisher {
-                        publisher.answered(&publish, reason, &self.name, &self.record);
+                        let who = (self.name.as_str(), self.doors.node());
+                        publisher.answered(&publish, reason, (who.0, &who.1), &self.record);
                     }
                     self.settle();
                 }
@@ -398,6 +401,7 @@ impl AppClient {
     }
 
     fn connected(&mut self, session_present: bool) {
+        self.doors.let_in();
         self.standing.connected(self.number);
         let persistent = self.habits.persistent;
         let text = format!("connected, session present: {session_present}");

@@ -3,14 +3,17 @@
 //! *Listeners* are what an integrator would run: a session that is kept, every event at QoS 1.
 //! *Onlookers* begin anew each time and ask for everything at QoS 0; what their account must not
 //! see must not reach them. *Publishers* speak, and listen to what comes back. All reconnect for
-//! ever, in their own ways: [`conversation`] is a client's life, [`publisher`] what one says,
-//! [`leftover`] what becomes of a connection that its client has walked away from.
+//! ever, in their own ways: [`conversation`] is a client's life, [`doors`] which node it goes to,
+//! [`publisher`] what one says, [`leftover`] what becomes of a connection that its client has
+//! walked away from.
 
 mod conversation;
+mod doors;
 mod habits;
 mod leftover;
 mod publisher;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use openraft_rt::{Watch as _, WatchSender as _};
 use scenario::Clients;
 
 pub(super) use conversation::AppClient;
+pub(super) use doors::Doors;
 
 use super::operator::Account;
 use crate::clocks::virtual_now;
@@ -70,6 +74,8 @@ struct Shown {
     settled: bool,
     mood: Mood,
     resting: bool,
+    /// The nodes it must be at in the end; any if there are none.
+    core: Vec<SocketAddr>,
     /// What it must come in with from now on.
     account: Option<Account>,
     /// The number of its newest connection that was accepted, and when that was.
@@ -122,9 +128,10 @@ impl Standing {
         self.tell(|shown| shown.mood = mood);
     }
 
-    /// From now on it publishes nothing, acknowledges at once and goes nowhere of its own accord.
-    pub(super) fn rest(&self) {
-        self.tell(|shown| shown.resting = true);
+    /// From now on it publishes nothing, acknowledges at once and goes nowhere of its own accord,
+    /// but to a node of `core`.
+    pub(super) fn rest(&self, core: &[SocketAddr]) {
+        self.tell(|shown| (shown.resting, shown.core) = (true, core.to_vec()));
     }
 
     fn tell(&self, change: impl FnOnce(&mut Shown)) {
@@ -141,6 +148,10 @@ impl Standing {
 
     fn is_resting(&self) -> bool {
         held(&self.0.shown).resting
+    }
+
+    fn core(&self) -> Vec<SocketAddr> {
+        held(&self.0.shown).core.clone()
     }
 
     fn has_new_account(&self) -> bool {

@@ -113,7 +113,12 @@ impl Publisher {
     }
 
     /// The next message, written down as sent.
-    pub(super) fn speak(&mut self, scope: &str, name: &str, record: &Record) -> (Publish, Qos) {
+    pub(super) fn speak(
+        &mut self,
+        scope: &str,
+        (name, node): (&str, &str),
+        record: &Record,
+    ) -> (Publish, Qos) {
         let now = virtual_now();
         self.next = Some(now + self.dice.between(&self.every));
         self.numbers += 1;
@@ -137,7 +142,7 @@ impl Publisher {
         if draw.surely {
             self.unanswered.push(message.clone());
         } else if let Some(command) = self.commands.remove(&message.payload) {
-            tell_answer(name, &command, Answer::Unknown, record);
+            tell_answer((name, node), &command, Answer::Unknown, record);
         }
         let topic = topic_name.expect("made of names without wildcards");
         (Publish { retain, ..Publish::new(topic, message.payload) }, qos)
@@ -177,7 +182,7 @@ impl Publisher {
         &mut self,
         publish: &Publish,
         reason: ReasonCode,
-        name: &str,
+        (name, node): (&str, &str),
         record: &Record,
     ) {
         let mine = |message: &Message| message.payload == publish.payload;
@@ -194,7 +199,7 @@ impl Publisher {
         }
         if let Some(command) = command {
             let answer = if done { Answer::Done } else { Answer::Refused };
-            tell_answer(name, &command, answer, record);
+            tell_answer((name, node), &command, answer, record);
         }
     }
 
@@ -206,12 +211,12 @@ impl Publisher {
     }
 
     /// A connection has ended; whether nothing unanswered may be sent again.
-    pub(super) fn interrupted(&mut self, name: &str, record: &Record) -> bool {
+    pub(super) fn interrupted(&mut self, (name, node): (&str, &str), record: &Record) -> bool {
         if self.commands.is_empty() {
             return false;
         }
         for command in std::mem::take(&mut self.commands).into_values() {
-            tell_answer(name, &command, Answer::Unknown, record);
+            tell_answer((name, node), &command, Answer::Unknown, record);
         }
         self.unanswered.clear();
         true
@@ -236,10 +241,11 @@ fn tell_sent(name: &str, message: &Message, record: &Record) {
     record.fact(name, &text, Fact::Published { client, message, acknowledged: false });
 }
 
-fn tell_answer(name: &str, command: &Command, answer: Answer, record: &Record) {
+fn tell_answer((name, node): (&str, &str), command: &Command, answer: Answer, record: &Record) {
     let Command { device, data, confirmed, since } = command;
     let text = format!("command for {device}: {answer:?}");
     let fact = Fact::Queued {
+        node: node.to_owned(),
         device: *device,
         payload: data.clone(),
         confirmed: *confirmed,
