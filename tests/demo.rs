@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
 
 fn demo(folder: &std::path::Path, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tern-under-test"))
@@ -47,6 +50,57 @@ fn the_demonstration_shows_life_in_eu868() {
 #[test]
 fn the_demonstration_shows_life_in_us915() {
     shows_life("US915");
+}
+
+/// Whoever has this folder's path on its command line.
+fn processes_of(folder: &std::path::Path) -> usize {
+    let folder = folder.to_str().unwrap();
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = all.filter_map(|one| std::fs::read(one.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(folder)).count()
+}
+
+#[test]
+fn three_nodes_lose_nothing_when_one_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--nodes", "3", "--for", "24s", "--devices", "4", "--json"];
+    let (success, text) = demo(folder.path(), &arguments);
+    println!("{text}");
+    assert!(success);
+    let lines = text.lines().filter(|line| line.starts_with('{'));
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let notes: Vec<_> = lines.iter().filter_map(|line| line["note"].as_str()).collect();
+    let story: Vec<_> = notes
+        .iter()
+        .filter(|note| ["killed", "moved", "started", "caught up"].contains(*note))
+        .collect();
+    assert_eq!(story, [&"killed", &"moved", &"started", &"caught up"], "{notes:?}");
+    let ledger = &lines.iter().rfind(|line| line["ledger"].is_object()).unwrap()["ledger"];
+    assert_eq!(ledger["lost"], 0);
+    assert!(ledger["accepted"].as_u64().unwrap() >= 8, "{ledger}");
+    assert_eq!(ledger["accepted"], ledger["delivered"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(processes_of(folder.path()), 0);
+}
+
+#[test]
+fn its_nodes_end_with_it_even_if_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tern-under-test"))
+        .args(["demo", "--nodes", "2", "--json"])
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("\"ready\"")));
+    assert_eq!(processes_of(folder.path()), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    tests::eventually("its nodes end", Duration::from_secs(20), || {
+        (processes_of(folder.path()) == 0).then_some(())
+    });
 }
 
 #[test]

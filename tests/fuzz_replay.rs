@@ -9,7 +9,7 @@ use std::path::Path;
 mod bodies;
 
 /// Files a target's corpus may hold; more would slow every run down for little.
-const FILES_MAX: usize = 100;
+const FILES_MAX: usize = 128;
 
 #[test]
 #[expect(clippy::print_stdout, reason = "names the input, shown only if its body panics")]

@@ -112,14 +112,14 @@ fn seen(tern: &Tern, kind: &str, needle: &str) {
 }
 
 /// Resident memory of the server, in KiB.
-fn resident_kib(tern: &Tern) -> u64 {
+pub(crate) fn resident_kib(tern: &Tern) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", tern.pid())).expect("alive");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
     line.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
 /// Files and sockets that the server has open.
-fn open_files(tern: &Tern) -> usize {
+pub(crate) fn open_files(tern: &Tern) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", tern.pid())).expect("alive").count()
 }
 

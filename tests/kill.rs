@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lorawan::Frame;
 use mqtt::{ClientConfig, Version};
 use serde_json::Value;
+use tests::audit::{Contents, Numbers};
 use tests::subscriber::{Delivery, Subscriber};
 use tests::traffic::{self, Down, Ledger, Sent, Traffic, TrafficConfig};
 use tests::{Tern, eventually};
@@ -19,6 +20,7 @@ const TRAFFIC: TrafficConfig = TrafficConfig {
     every: Duration::from_millis(4),
     confirmed_each: 3,
     join_each: 100,
+    rx2_dr: 0,
 };
 /// How long a process lives, in milliseconds: from barely up to well under way.
 const LIVES_MS: std::ops::Range<u64> = 300..2_200;
@@ -43,18 +45,6 @@ fn is_refusal(body: &Value) -> bool {
     body["code"].as_str().is_some_and(|code| codes.contains(&code))
 }
 
-fn provision(tern: &Tern) -> (String, String) {
-    tern.ok(&["application", "add", "load"]);
-    tern.ok(&["profile", "add", "load", "--mac-version", "1.0.3"]);
-    tern.ok(&["gateway", "add", traffic::GATEWAY, "--name", "roof"]);
-    let file = tern.data().join("devices.jsonl");
-    std::fs::write(&file, traffic::import_file(TRAFFIC, "load", "load")).unwrap();
-    tern.ok(&["device", "import", file.to_str().unwrap()]);
-    let account = tern.json(&["mqtt-user", "add", "auditor", "--application", "load"]);
-    let text = |name: &str| account[name].as_str().unwrap().to_owned();
-    (text("password"), text("topic"))
-}
-
 /// The whole event log.
 fn event_log(tern: &Tern) -> Vec<Value> {
     let mut events: Vec<Value> = Vec::new();
@@ -73,24 +63,18 @@ fn event_log(tern: &Tern) -> Vec<Value> {
 fn check_events(log: &[Value], delivered: &[Delivery]) {
     let logged: BTreeSet<Told> =
         log.iter().map(|event| told(event["topic"].as_str().unwrap(), &event["body"])).collect();
-    let mut contents: BTreeMap<Told, String> = BTreeMap::new();
-    let mut note = |topic: &str, body: &Value| {
-        let Some(id) = body["deduplicationId"].as_str() else { return };
-        let content = body.to_string();
-        let first = contents.entry((topic.into(), id.into())).or_insert_with(|| content.clone());
-        assert_eq!(*first, content, "one id, two contents");
-    };
+    let mut contents = Contents::default();
     let mut rows = BTreeSet::new();
     for event in log {
         let (topic, body) = (event["topic"].as_str().unwrap(), &event["body"]);
-        note(topic, body);
+        contents.note(topic, body);
         if let Some(id) = body["deduplicationId"].as_str() {
             assert!(rows.insert((topic, id)), "the log holds one event twice: {event}");
         }
     }
     for delivery in delivered {
         let (event, body) = told_of(delivery);
-        note(&delivery.topic, &body);
+        contents.note(&delivery.topic, &body);
         assert!(is_refusal(&body) || logged.contains(&event), "delivered, not logged: {event:?}");
     }
 }
@@ -130,13 +114,8 @@ fn check_acknowledgements(ledger: &Ledger, log: &[Value]) -> usize {
 
 /// No downlink number has two byte strings.
 fn check_numbers(ledger: &Ledger) {
-    let mut numbers: BTreeMap<(String, u16), &[u8]> = BTreeMap::new();
-    for down in &ledger.downs {
-        let Ok(Frame::Data(frame)) = Frame::parse(&down.bytes) else { continue };
-        let number = (frame.dev_addr.to_string(), frame.fcnt);
-        let first = numbers.entry(number.clone()).or_insert(&down.bytes);
-        assert_eq!(*first, down.bytes.as_slice(), "number {number:?} is used twice");
-    }
+    let mut numbers = Numbers::default();
+    ledger.downs.iter().for_each(|down| numbers.note(&down.bytes));
 }
 
 fn join_nonce(sent: &Sent, down: &Down) -> Option<u32> {
@@ -202,9 +181,9 @@ fn kill_nine_under_load_takes_nothing_back() {
     let mut dice = seed;
     let binary = env!("CARGO_BIN_EXE_tern-under-test").as_ref();
     let mut tern = Tern::start(binary, "EU868", &[]);
-    let (password, topic) = provision(&tern);
-    let config = ClientConfig::new(Version::V5, "auditor").account("auditor", &password);
-    let subscriber = Subscriber::start(tern.mqtt(), config.persistent(3_600), &topic);
+    let account = traffic::provision(&tern, &[traffic::GATEWAY.to_owned()], TRAFFIC);
+    let config = ClientConfig::new(Version::V5, "auditor").account("auditor", &account.password);
+    let subscriber = Subscriber::start(tern.mqtt(), config.persistent(3_600), &account.topic);
     let traffic = Traffic::start(tern.udp(), TRAFFIC);
     let mut next_tmst = 3_000_000_001;
     for kill in 1..=kills {

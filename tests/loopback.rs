@@ -16,7 +16,7 @@ use node::broker::BrokerConfig;
 use node::vault::Vault;
 use node::{CallId, Config, Effect, Founding, Input, Node};
 use store::model::{PasswordHash, Tenant, User};
-use store::{Entry, EventRow, Id, NodeId};
+use store::{Entry, EventRow, Id, Nameplate, NodeId};
 
 /// The wall clock at the origin of the monotonic one: 2026-11-20T17:46:40Z.
 const START: i64 = 1_795_196_800;
@@ -62,7 +62,7 @@ impl Loopback {
             application: String::new(),
             profile: String::new(),
         };
-        loopback.input(Input::Quorum { available: true, disk_full: false });
+        loopback.input(Input::Quorum { available: true, disk_full: false, leader: Some(1) });
         loopback.provision();
         loopback
     }
@@ -187,7 +187,13 @@ impl Loopback {
                     self.node.handle(self.clock(), Input::CursorPersisted { token });
                 }
                 Effect::Reply { result, .. } => self.answers.push(result),
+                Effect::Fatal(text) => panic!("{text}"),
                 Effect::Write { .. }
+                | Effect::Tell { .. }
+                | Effect::MembersChanged
+                | Effect::Cluster { .. }
+                | Effect::HandOver
+                | Effect::Withdraw(_)
                 | Effect::Close { .. }
                 | Effect::PauseReading { .. }
                 | Effect::ReadEvents { .. }
@@ -281,7 +287,11 @@ fn config() -> Config {
         mac: MacConfig::new(node, NetId::default()),
         broker: BrokerConfig::new(node),
         api: ApiSettings { region: "EU868".into(), ..ApiSettings::default() },
-        founding: Founding {
+        ticktime: Duration::from_secs(10),
+        plate: Nameplate::default(),
+        founding: Some(Founding {
+            cluster_id: None,
+            founders: Vec::new(),
             cluster_name: "loopback".into(),
             admin: User {
                 id: Id::from_random([1; 16]),
@@ -300,7 +310,7 @@ fn config() -> Config {
                 can_have_gateways: true,
                 ..Tenant::default()
             },
-        },
+        }),
         info: NodeInfo::default(),
     }
 }

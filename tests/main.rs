@@ -8,6 +8,7 @@
 
 mod cases;
 mod clients;
+mod cluster;
 mod demo;
 mod fuzz_replay;
 mod gateway;

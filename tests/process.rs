@@ -1,7 +1,8 @@
 //! A `tern` process in a folder and on ports of its own.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Ports of `tern serve` before the offset.
 const UDP: [u16; 2] = [1700, 1680];
-const TCP: [u16; 2] = [1883, 8080];
+const TCP: [u16; 3] = [1883, 8080, 6369];
 
 /// Nobody but this machine is served, and the disk is not kept for bad days.
 const LOOPBACK: [&str; 4] = [
@@ -27,6 +28,7 @@ const LOOPBACK: [&str; 4] = [
 pub struct Tern {
     binary: PathBuf,
     folder: tempfile::TempDir,
+    host: Ipv4Addr,
     offset: u16,
     arguments: Vec<String>,
     child: Option<Child>,
@@ -35,18 +37,72 @@ pub struct Tern {
 impl Tern {
     /// Starts `tern serve` with a region and further arguments, and waits until it is ready.
     pub fn start(binary: &Path, region: &str, arguments: &[&str]) -> Self {
+        let mut tern = Self::prepare(binary, region, arguments);
+        tern.start_again();
+        tern
+    }
+
+    /// A folder and ports; nothing runs yet.
+    pub fn prepare(binary: &Path, region: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut all = vec!["--region".to_owned(), region.to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        let mut tern = Self {
+        Self {
             binary: binary.to_owned(),
             folder,
+            host: Ipv4Addr::LOCALHOST,
             offset: free_offset(),
             arguments: all,
             child: None,
-        };
-        tern.start_again();
-        tern
+        }
+    }
+
+    /// Sets a value of the configuration for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.arguments.extend(["--set".to_owned(), format!("{name}={value}")]);
+    }
+
+    /// It listens at another address than this machine's own.
+    pub fn live_at(&mut self, host: Ipv4Addr) {
+        self.host = host;
+        self.set("listen.gateways", &format!("{host}:1700, {host}:1680"));
+        self.set("listen.mqtt", &format!("{host}:1883"));
+        self.set("listen.http", &format!("{host}:8080"));
+        self.set("listen.peers", &format!("{host}:6369"));
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn ended(&mut self, within: Duration) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("running");
+        let since = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("our own child") {
+                return status;
+            }
+            if since.elapsed() > within {
+                child.kill().expect("our own child");
+                child.wait().expect("our own child");
+                panic!("tern does not end\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A call over the local socket: status and JSON.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let socket = self.data().join("tern.sock");
+        let mut stream = UnixStream::connect(socket).expect("the local socket");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: tern\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).expect("the local socket");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status.expect("a status"), serde_json::from_str(body).unwrap_or_default())
     }
 
     /// Starts the process on the same folder and ports, and waits until it is ready.
@@ -55,11 +111,23 @@ impl Tern {
         self.wait_ready();
     }
 
+    /// Without the variables of whoever runs the tests: `TERN_KILLS` is no setting of a server.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TERN_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
     /// Starts the process without waiting.
     pub fn spawn(&mut self) {
         let log = self.folder.path().join("stderr.log");
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
-        let child = Command::new(&self.binary)
+        let child = self
+            .command()
             .arg("serve")
             .arg("--data")
             .arg(self.data())
@@ -97,6 +165,13 @@ impl Tern {
         }
     }
 
+    /// Sends a signal, `STOP` for example.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill");
+        assert!(sent.success(), "kill -{name} {pid}");
+    }
+
     /// A graceful stop; the exit status must be success.
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
@@ -108,7 +183,7 @@ impl Tern {
 
     /// Runs another `tern` command against this server's local socket.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(&self.binary)
+        self.command()
             .args(arguments)
             .env("TERN_DATA", self.data())
             .stdin(Stdio::null())
@@ -160,19 +235,24 @@ impl Tern {
         self.child.as_ref().expect("running").id()
     }
 
+    /// Where other nodes knock, if it listens there.
+    pub fn peers(&self) -> SocketAddr {
+        (self.host, TCP[2] + self.offset).into()
+    }
+
     /// Where gateways send.
     pub fn udp(&self) -> SocketAddr {
-        ([127, 0, 0, 1], UDP[0] + self.offset).into()
+        (self.host, UDP[0] + self.offset).into()
     }
 
     /// Where MQTT clients connect.
     pub fn mqtt(&self) -> SocketAddr {
-        ([127, 0, 0, 1], TCP[0] + self.offset).into()
+        (self.host, TCP[0] + self.offset).into()
     }
 
     /// Where HTTP clients connect.
     pub fn http(&self) -> SocketAddr {
-        ([127, 0, 0, 1], TCP[1] + self.offset).into()
+        (self.host, TCP[1] + self.offset).into()
     }
 }
 

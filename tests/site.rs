@@ -46,7 +46,7 @@ impl Site {
         // A server that was restarted soon knows the way down again.
         forwarder.keepalive = Duration::from_secs(1);
         let config = FieldConfig {
-            server,
+            servers: vec![server],
             gateways: vec![forwarder],
             devices: devices.into_iter().map(device).collect(),
         };

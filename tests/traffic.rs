@@ -22,6 +22,8 @@ use lorawan::{
 };
 use serde_json::{Value, json};
 
+use crate::Tern;
+
 /// The gateway's EUI.
 pub const GATEWAY: &str = "0016c001ff10a235";
 /// Between two PULL_DATA: after a restart the way down opens again soon.
@@ -40,6 +42,8 @@ pub struct TrafficConfig {
     pub confirmed_each: u32,
     /// Each so many uplinks a device joins.
     pub join_each: u32,
+    /// Data rate of the second window: 0 (SF12) takes a gateway's radio for more than a second.
+    pub rx2_dr: u8,
 }
 
 /// What was sent.
@@ -122,6 +126,39 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A broker account that sees the load's events.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its name is `auditor`.
+    pub password: String,
+    /// The filter of everything it may see.
+    pub topic: String,
+}
+
+/// Registers gateways and devices, and somebody who watches them.
+pub fn provision(tern: &Tern, gateways: &[String], config: TrafficConfig) -> Account {
+    tern.ok(&["application", "add", "load"]);
+    if config.rx2_dr == 0 {
+        tern.ok(&["profile", "add", "load", "--mac-version", "1.0.3"]);
+    } else {
+        let made = tern.json(&["profile", "add", "load", "--mac-version", "1.0.3", "--abp"]);
+        let path = format!("/api/device-profiles/{}", made["id"].as_str().expect("an id"));
+        let mut profile = tern.call("GET", &path, "").1;
+        profile["deviceProfile"]["abpRx2Dr"] = json!(config.rx2_dr);
+        let (status, answer) = tern.call("PUT", &path, &profile.to_string());
+        assert_eq!(status, 200, "{answer}");
+    }
+    for gateway in gateways {
+        tern.ok(&["gateway", "add", gateway, "--name", gateway]);
+    }
+    let file = tern.data().join("devices.jsonl");
+    std::fs::write(&file, import_file(config, "load", "load")).expect("the node's own folder");
+    tern.ok(&["device", "import", file.to_str().expect("a plain path")]);
+    let account = tern.json(&["mqtt-user", "add", "auditor", "--application", "load"]);
+    let text = |name: &str| account[name].as_str().expect("a text").to_owned();
+    Account { password: text("password"), topic: text("topic") }
+}
+
 /// The devices for `tern device import`, one object a line.
 pub fn import_file(config: TrafficConfig, application: &str, profile: &str) -> String {
     let mut lines = String::new();
@@ -139,6 +176,7 @@ pub fn import_file(config: TrafficConfig, application: &str, profile: &str) -> S
                 "nwkSEncKey": key,
                 "appSKey": key,
                 "rx1Delay": 1,
+                "rx2Dr": config.rx2_dr,
             });
         } else {
             one["deviceKeys"] = json!({"nwkKey": key});
@@ -193,7 +231,7 @@ impl Traffic {
         let id: GatewayEui = GATEWAY.parse().expect("an EUI");
         self.ledger().sent.insert(tmst, Sent::Join { device, dev_nonce });
         let frame = join_request(device, dev_nonce);
-        let _ = socket.send_to(&push(id, tmst, frame), server);
+        let _ = socket.send_to(&push(id, 1, tmst, frame), server);
     }
 
     /// Ends it, and returns what has happened.
@@ -217,7 +255,7 @@ impl Drop for Traffic {
 }
 
 /// The reception of a frame, as a datagram.
-fn push(gateway: GatewayEui, tmst: u32, phy_payload: Vec<u8>) -> Vec<u8> {
+pub(crate) fn push(gateway: GatewayEui, token: u16, tmst: u32, phy_payload: Vec<u8>) -> Vec<u8> {
     let rxpk = Rxpk {
         phy_payload: Bytes::from(phy_payload),
         gateway_time: None,
@@ -232,7 +270,7 @@ fn push(gateway: GatewayEui, tmst: u32, phy_payload: Vec<u8>) -> Vec<u8> {
         tmst,
         crc: CrcStatus::Ok,
     };
-    let head = Head { version: Version::V2, token: 1, gateway };
+    let head = Head { version: Version::V2, token, gateway };
     PushData { rxpks: vec![rxpk], ..PushData::default() }.encode(head)
 }
 
@@ -245,7 +283,8 @@ fn join_request(device: u32, dev_nonce: u16) -> Vec<u8> {
     request.encode(&Aes::new(&key(device)))
 }
 
-fn data(device: u32, fcnt: u32, confirmed: bool) -> Vec<u8> {
+/// A device's frame.
+pub(crate) fn data(device: u32, fcnt: u32, confirmed: bool) -> Vec<u8> {
     let message = DataMessage {
         direction: Direction::Up,
         confirmed,
@@ -302,7 +341,7 @@ fn transmit(shared: &Shared, up: &UdpSocket, gateway: GatewayEui, tmst: u32, sen
         Sent::Join { device, dev_nonce } => join_request(device, dev_nonce),
     };
     shared.ledger.lock().unwrap_or_else(PoisonError::into_inner).sent.insert(tmst, sent);
-    let _ = up.send(&push(gateway, tmst, frame));
+    let _ = up.send(&push(gateway, 1, tmst, frame));
 }
 
 fn hear(shared: &Shared, down: &UdpSocket, gateway: GatewayEui) {

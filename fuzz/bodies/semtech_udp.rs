@@ -148,6 +148,8 @@ impl Talk {
                     assert!(gateway.to_be_bytes()[7] % 2 == 1, "only of registered gateways");
                 }
                 Output::Send { .. }
+                | Output::Pulled { .. }
+                | Output::StrayTxAck { .. }
                 | Output::PathChanged { .. }
                 | Output::UnregisteredGateway { .. }
                 | Output::Refused { .. } => {}

@@ -8,7 +8,7 @@ use mac::{DeviceSession, SessionEpoch};
 use store::limits::{
     CLIENT_SESSIONS_MAX, DEVICE_QUEUE_MAX, RETAINED_MAX, SESSION_QUEUE_MAX, SUBSCRIPTIONS_MAX,
 };
-use store::model::{Device, DeviceKeys, DeviceProfile, Tags, TenantUser};
+use store::model::{Device, DeviceKeys, DeviceProfile, EarlierReplies, Tags, TenantUser};
 use store::{Change, Event, EventRow, Id, Pointer, SessionSlot, State};
 
 use super::model::Model;
@@ -96,8 +96,12 @@ fn devices(model: &Model, state: &State) {
         let essence = |device: &Device| Device {
             session: device.session.as_ref().map(without_negotiation),
             pending_session: device.pending_session.as_ref().map(without_negotiation),
+            earlier_replies: None,
             ..device.clone()
         };
+        let earlier: Vec<_> =
+            device.earlier_replies.iter().flat_map(EarlierReplies::iter).collect();
+        assert_eq!(earlier, model.earlier.get(&dev_eui).cloned().unwrap_or_default());
         assert_eq!(essence(device), essence(&model.devices[&dev_eui]), "device {dev_eui}");
         assert!(device.queue.len() <= DEVICE_QUEUE_MAX);
         for session in [&device.session, &device.pending_session].into_iter().flatten() {
@@ -242,6 +246,16 @@ pub(super) fn changes_are_named(before: &State, after: &State, changes: &[Change
     let named = |change: Change| {
         assert!(changes.contains(&change), "nobody is told: {change:?}");
     };
+    let stands = |state: &State, id| {
+        let mut all = state.members().filter(|(member, _)| *member == id);
+        all.next().map(|(_, member)| (member.plate.clone(), member.status))
+    };
+    for (id, member) in after.members() {
+        let now = (member.plate.clone(), member.status);
+        if stands(before, id).unwrap_or_default() != now {
+            named(Change::Member(id));
+        }
+    }
     let of = |state| by(State::tenants(state), |one| one.id);
     differing(of(before), of(after)).for_each(|id| named(Change::Tenant(id)));
     let of = |state| by(State::users(state), |one| one.id);
@@ -302,6 +316,7 @@ fn identity(device: &Device) -> impl PartialEq {
         last_seen_at: None,
         last_reply: None,
         last_home: None,
+        earlier_replies: None,
         ..device.clone()
     };
     (registration, sessions)

@@ -213,7 +213,10 @@ fn changes_nothing(reply: &Reply) -> bool {
         Reply::Refused(_) | Reply::Plan(P::Gone) => true,
         Reply::Uplink(verdict) => !matches!(verdict, U::Accepted { .. } | U::Conflict),
         Reply::Join(verdict) => !matches!(verdict, J::Accepted { .. }),
-        Reply::Plan(P::Planned { .. }) | Reply::Done | Reply::ClientSession { .. } => false,
+        Reply::Plan(P::Planned { .. })
+        | Reply::Done
+        | Reply::Admitted(_)
+        | Reply::ClientSession { .. } => false,
     }
 }
 

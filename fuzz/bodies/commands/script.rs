@@ -6,6 +6,7 @@
 //! leads deep, and one step beside it. Frames are in `frames.rs`, the registry in `registry.rs`.
 
 mod frames;
+mod members;
 mod registry;
 
 use clock::WallTime;
@@ -60,7 +61,9 @@ pub(crate) mod op {
     pub(crate) const BOOT: u8 = 40;
     pub(crate) const RAISE_LEVEL: u8 = 41;
     pub(crate) const FOUND: u8 = 42;
-    pub(crate) const COUNT: u8 = 43;
+    pub(crate) const ADMIT: u8 = 43;
+    pub(crate) const STATUS: u8 = 44;
+    pub(crate) const COUNT: u8 = 45;
 
     /// What the other bytes mean: a history has far more frames than registrations.
     pub(crate) const FREQUENT: [u8; 12] = [
@@ -189,6 +192,8 @@ impl<'a> Script<'a> {
             op::TAKE => self.take(model),
             op::PUBLISH => self.publish(),
             op::BOOT => self.boot(model),
+            op::ADMIT => self.admit(model),
+            op::STATUS => self.status(model),
             _ => self.raise_level(),
         }
     }
@@ -333,19 +338,8 @@ impl Script<'_> {
             user_properties: vec![(text("key", flags), String::new())],
             is_utf8: bit(flags, 7),
             publisher: client(self.pick(3)),
+            fence: None,
         })
-    }
-
-    /// `[node, flags]`: how often, feature level.
-    fn boot(&mut self, model: &Model) -> Command {
-        let (node, flags) = (node(self.pick(4)), self.byte());
-        let known = model.members.get(&node).map_or(0, |member| member.boot);
-        let boot = match flags % 8 {
-            0..6 => known + 1,
-            6 => known,
-            _ => known.saturating_sub(1),
-        };
-        Command::Boot { node, boot, feature_level: u32::from(flags < 224) }
     }
 }
 

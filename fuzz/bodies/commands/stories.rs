@@ -43,6 +43,20 @@ const STORIES: &[Story] = &[
         &[UPLINK, 0, 2, 0, 0], NEW_UPLINK, &[JOIN, 0, 0, 3], &[JOIN, 0, 0, 0], &[FLUSH_NONCES, 0],
         &[JOIN, 0, 14, 0],
     ]]),
+    ("member_comes_and_goes", &[&[
+        &[ADMIT, 1, 0], &[STATUS, 1, 1], &[BOOT, 0, 0, 1], &[ADMIT, 2, 0], &[CUT], &[STATUS, 2, 4],
+        &[ADMIT, 2, 0b11_0000], &[STATUS, 2, 1], &[STATUS, 1, 3], &[STATUS, 1, 1], &[STATUS, 1, 6],
+        &[CUT], &[STATUS, 1, 1], &[STATUS, 2, 6], &[STATUS, 0, 6], &[STATUS, 0, 3],
+    ]]),
+    ("member_asks_twice_at_once", &[&[
+        &[BATCH, 0, ADMIT, 1, 0, ADMIT, 1, 0], &[CUT], &[ADMIT, 1, 0], &[ADMIT, 1, 0b1_0000],
+        &[BATCH, 0, ADMIT, 2, 0, ADMIT, 3, 0],
+    ]]),
+    ("too_many_members", &[&[
+        &[BURST, 12, ADMIT, 1, 0], &[ADMIT, 1, 0], &[ADMIT, 2, 0], &[ADMIT, 3, 0], &[ADMIT, 4, 0],
+        &[ADMIT, 5, 0], &[ADMIT, 6, 0], &[ADMIT, 7, 0], &[ADMIT, 8, 0], &[ADMIT, 9, 0],
+        &[ADMIT, 9, 0b11_0000], &[ADMIT, 1, 1], &[CUT],
+    ]]),
     ("join_below_1_0_4", &[&[
         &[PUT_APPLICATION, 0, 1], &[PUT_PROFILE, 0, 1, 1], &[PUT_DEVICE, 0, 0b11_0001, 0],
         &[JOIN, 0, 0b100_1110, 0], &[JOIN, 0, 0b10_0110, 0], &[JOIN, 0, 5, 0], &[JOIN, 0, 4, 0],

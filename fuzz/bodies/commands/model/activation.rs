@@ -6,6 +6,7 @@ use store::limits::{DEVICE_QUEUE_MAX, DOWNLINK_BYTES_MAX};
 use store::model::{Device, DeviceKeys, ItemState, QueueItem};
 use store::{Command, Event, Id, Refusal};
 
+use super::grants::skip;
 use super::{
     DONE, Decision, Model, already_exists, expect, in_use, invalid, limit_reached, need, not_found,
 };
@@ -84,7 +85,10 @@ impl Model {
         let earlier = [device.session.take(), device.pending_session.take()];
         let earlier = earlier.iter().flatten().filter(|old| old.dev_addr == given.dev_addr);
         let mut session = given.clone();
-        (session.n_f_cnt_down.grant, session.a_f_cnt_down.grant) = (None, None);
+        session.traffic = None;
+        for counter in [&mut session.n_f_cnt_down, &mut session.a_f_cnt_down] {
+            (counter.grant, counter.skipped) = (None, None);
+        }
         for [n, a] in earlier.map(counters).chain([noted]) {
             raise(&mut session.n_f_cnt_down, n);
             raise(&mut session.a_f_cnt_down, a);
@@ -166,6 +170,7 @@ fn counters(session: &DeviceSession) -> [DownlinkCounter; 2] {
 
 /// No number below what was reached, and no grant under an epoch that was.
 fn raise(counter: &mut DownlinkCounter, reached: DownlinkCounter) {
+    skip(counter, reached.next.saturating_sub(counter.next));
     counter.next = counter.next.max(reached.next);
     counter.home_epoch = counter.home_epoch.max(reached.home_epoch);
 }

@@ -6,14 +6,18 @@ use clock::{Duration, WallTime};
 use lorawan::{DevEui, DevNonce, JoinNonce, MacCommand as _, TxStatus, UplinkMacCommand};
 use mac::transition::activate_join;
 use mac::{
-    AcceptJoin, AcceptUplink, DeviceSession, DownlinkCounter, Grant, HandedOut, JoinReply, NodeId,
-    PlanDownlink, PlanReply, RecordTxAck, RequestId, SessionEpoch, UplinkCounter, UplinkReply,
+    AcceptJoin, AcceptUplink, DeviceSession, HandedOut, JoinReply, PlanDownlink, PlanReply,
+    RecordTxAck, RequestId, SessionEpoch, UplinkCounter, UplinkReply,
 };
 use store::model::{Device, DeviceStatus, ItemState, QueueItem, Tags, UsedNonces};
 use store::{DeviceInfo, Event, EventRow, Id, LogCode, LogLevel, Reply, TxAckEvent, UpEvent};
 
 use super::Model;
 use super::activation::end_flights;
+use super::grants::{
+    counter_of, grant, grant_with_plan, grant_with_uplink, jump, received, remainder,
+    tells_scarcity, usable,
+};
 
 /// Numbers that may be skipped for an item that its application has encrypted.
 const SKIP_MAX: u32 = 1_024;
@@ -21,12 +25,6 @@ const SKIP_MAX: u32 = 1_024;
 const JOIN_NONCE_MAX: u32 = 0xFF_FFFF;
 
 impl Model {
-    /// The first answer to a question, if it is the last that the device was given.
-    fn frame_answer(&self, dev_eui: DevEui, request: RequestId) -> Option<Reply> {
-        let (asked, reply) = self.devices.get(&dev_eui)?.last_reply.as_ref()?;
-        (*asked == request).then(|| reply.clone())
-    }
-
     pub(super) fn accept_uplink(
         &mut self,
         request: RequestId,
@@ -38,8 +36,8 @@ impl Model {
         }
         let reply = self.judge_uplink(uplink);
         let final_word = matches!(reply, UplinkReply::Accepted { .. } | UplinkReply::Conflict);
-        if let Some(device) = self.devices.get_mut(&uplink.dev_eui).filter(|_| final_word) {
-            device.last_reply = Some((request, given.clone()));
+        if final_word {
+            self.remember(uplink.dev_eui, request, given);
         }
         if reply == UplinkReply::Conflict {
             self.tell_log(uplink.dev_eui, LogCode::UplinkFCntReset);
@@ -105,13 +103,14 @@ impl Model {
         };
         let session = session.as_mut().expect("judged before");
         if is_reset {
-            session.epoch = last_epoch;
+            (session.epoch, session.item_for) = (last_epoch, None);
         }
         let session_epoch = session.epoch;
         let (last, digest, at) = (Some(uplink.f_cnt), Some(uplink.digest), Some(now));
         session.uplink = UplinkCounter { last, digest, at };
         (session.dr, session.adr) = (uplink.dr, uplink.adr);
-        let grant = grant(&mut session.n_f_cnt_down, uplink.home, uplink.cursor);
+        let was_scarce = tells_scarcity(session);
+        let grant = grant_with_uplink(session, uplink, now);
         let settled = if activates {
             end_flights(device, flush).into_iter().map(|(id, number)| (id, number, false)).collect()
         } else {
@@ -123,8 +122,10 @@ impl Model {
         if let Some((battery, margin_db)) = status {
             device.status = Some(DeviceStatus { battery, margin_db, at: now });
         }
-        hear(device, uplink.received_at.min(now), uplink.home);
+        device.last_seen_at = device.last_seen_at.max(Some(uplink.received_at.min(now)));
+        device.last_home = Some(uplink.home);
         let time = uplink.received_at;
+        self.tell_scarcity(dev_eui, was_scarce);
         if let Some((battery, margin_db)) = status {
             self.tell(dev_eui, time, Event::Status { margin_db, battery });
         }
@@ -166,8 +167,7 @@ impl Model {
         }
         let reply = self.judge_join(join);
         if matches!(reply, JoinReply::Accepted { .. }) {
-            let device = self.devices.get_mut(&join.dev_eui).expect("judged before");
-            device.last_reply = Some((request, given.clone()));
+            self.remember(join.dev_eui, request, given);
             self.tell(join.dev_eui, join.received_at, Event::Join { dev_addr: join.dev_addr });
         }
         Reply::Join(reply)
@@ -208,7 +208,7 @@ impl Model {
         keys.next_join_nonce = JoinNonce(next.0 + 1);
         device.last_epoch = session_epoch;
         device.pending_session = Some(session);
-        hear(device, join.received_at.min(now), join.home);
+        device.last_seen_at = device.last_seen_at.max(Some(join.received_at.min(now)));
         JoinReply::Accepted { session_epoch }
     }
 
@@ -230,19 +230,22 @@ impl Model {
         let choice = choose(session, queue, ask, requests.len(), now);
         queue.retain(|item| choice.dropped.iter().all(|(id, _)| *id != item.id));
         let counts_apart = session.mac_version.is_1_1() && choice.item.is_some();
-        let (counter, cursor) = match counts_apart {
+        let was_scarce = tells_scarcity(session);
+        let (counter, mut cursor) = match counts_apart {
             true => (&mut session.a_f_cnt_down, ask.a_cursor),
             false => (&mut session.n_f_cnt_down, ask.cursor),
         };
         let encrypted = choice.item.as_ref().and_then(|item| item.encrypted_f_cnt);
-        if let Some(wanted) =
-            encrypted.filter(|wanted| *wanted != usable(counter, ask.home, cursor))
-        {
-            (counter.next, counter.grant) = (wanted, None);
+        if let Some(wanted) = encrypted {
+            cursor = jump(counter, ask.home, cursor, wanted);
         }
-        let granted = grant(counter, ask.home, cursor);
-        let number = granted.map(|grant| cursor.unwrap_or(0).max(grant.lo));
+        let granted = match counts_apart {
+            true => grant(counter, ask.home, cursor, 1),
+            false => grant_with_plan(session, ask.home, cursor, now),
+        };
+        let number = granted.map(|grant| grant.lo);
         if let Some(chosen) = &choice.item {
+            session.item_for = Some(ask.uplink_f_cnt);
             let item = queue.iter_mut().find(|item| item.id.0 == chosen.item_id).expect("chosen");
             item.state = match number {
                 Some(f_cnt_down) if item.confirmed => {
@@ -251,10 +254,11 @@ impl Model {
                 _ => ItemState::HandedOut,
             };
         }
-        device.last_reply = Some((request, given.clone()));
+        self.remember(ask.dev_eui, request, given);
         for (_, code) in choice.dropped {
             self.tell_log(ask.dev_eui, code);
         }
+        self.tell_scarcity(ask.dev_eui, was_scarce);
         Reply::Plan(PlanReply::Planned {
             requests,
             item: choice.item,
@@ -271,11 +275,11 @@ impl Model {
         let Some(device) = self.devices.get_mut(&record.dev_eui) else { return Reply::Done };
         let session = device.session.as_mut().filter(|one| one.epoch == record.session_epoch);
         let Some(session) = session else { return Reply::Done };
-        let counter = match record.a_counter {
-            true => &mut session.a_f_cnt_down,
-            false => &mut session.n_f_cnt_down,
-        };
+        let counter = counter_of(session, record);
         let sent = record.status == Some(TxStatus::Ok);
+        if sent {
+            received(counter, record.f_cnt_down);
+        }
         let reported = record.f_cnt_down.saturating_add(1);
         let is_first = sent && reported > counter.reported;
         if is_first {
@@ -342,11 +346,6 @@ impl Model {
     }
 }
 
-fn hear(device: &mut Device, at: WallTime, home: NodeId) {
-    device.last_seen_at = device.last_seen_at.max(Some(at));
-    device.last_home = Some(home);
-}
-
 /// What a device says of itself, the last word counting.
 fn status_of(mac_commands: &[u8]) -> Option<(u8, i8)> {
     let commands = UplinkMacCommand::walk(mac_commands).map_while(Result::ok);
@@ -364,34 +363,10 @@ fn requests_of(given: &Reply) -> bytes::Bytes {
     }
 }
 
-/// A home keeps what it holds and has not used; else it gets the next number of all.
-fn grant(counter: &mut DownlinkCounter, home: NodeId, cursor: Option<u32>) -> Option<Grant> {
-    let held = counter.grant.filter(|held| held.home == home);
-    let unused = held.filter(|held| cursor.is_some_and(|cursor| cursor < held.hi));
-    if unused.is_some() {
-        return unused;
-    }
-    let lo = counter.next;
-    let hi = lo.checked_add(1)?;
-    counter.home_epoch += 1;
-    counter.next = hi;
-    counter.grant = Some(Grant { home, home_epoch: counter.home_epoch, lo, hi });
-    counter.grant
-}
-
-/// The number that a home would use: the first of its grant that is unused, else the next of all.
-fn usable(counter: &DownlinkCounter, home: NodeId, cursor: Option<u32>) -> u32 {
-    let held = counter.grant.filter(|held| held.home == home);
-    match (held, cursor) {
-        (Some(held), Some(cursor)) if cursor < held.hi => cursor.max(held.lo),
-        _ => counter.next,
-    }
-}
-
 /// What an uplink in the same session means for what was in flight.
 fn settle(
     device: &mut Device,
-    session: &DeviceSession,
+    session: &mut DeviceSession,
     ack: bool,
     timeout: Duration,
     now: WallTime,
@@ -410,6 +385,12 @@ fn settle(
             }
             ItemState::AwaitsAck { f_cnt_down, .. } => f_cnt_down,
         };
+        if ack {
+            match session.mac_version.is_1_1() {
+                true => received(&mut session.a_f_cnt_down, number),
+                false => received(&mut session.n_f_cnt_down, number),
+            }
+        }
         told.push((item.id, number, ack));
         false
     });
@@ -439,7 +420,8 @@ fn choose(
         ItemState::HandedOut => item.confirmed,
         ItemState::AwaitsAck { .. } => true,
     };
-    let busy = ask.number_only || queue.iter().any(in_flight);
+    let has_one = session.item_for == Some(ask.uplink_f_cnt);
+    let busy = ask.number_only || has_one || queue.iter().any(in_flight);
     let space = usize::from(ask.max_payload);
     let mac_len = usize::from(ask.answers_len) + requests_len;
     for item in queue.iter().filter(|item| item.state == ItemState::Queued) {
@@ -478,7 +460,9 @@ fn can_number(session: &DeviceSession, ask: &PlanDownlink, wanted: u32) -> bool 
     };
     let above = wanted.checked_sub(counter.next);
     let reachable = above.is_some_and(|skipped| skipped <= SKIP_MAX) && wanted < u32::MAX;
-    reachable || wanted == usable(counter, ask.home, cursor)
+    let own = remainder(counter, ask.home, cursor);
+    let is_own = own.is_some_and(|own| own.lo <= wanted && wanted < own.hi);
+    reachable || is_own || wanted == usable(counter, ask.home, cursor)
 }
 
 fn tx_ack_event(record: &RecordTxAck, item_id: [u8; 16]) -> TxAckEvent {

@@ -8,10 +8,12 @@
 mod activation;
 mod clients;
 mod frames;
+mod grants;
+mod members;
 mod people;
 mod things;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use clock::WallTime;
 use lorawan::{DevAddr, DevEui, GatewayEui};
@@ -21,7 +23,8 @@ use store::model::{
     ApiKey, Application, Device, DeviceProfile, Gateway, MqttAccount, Tenant, TenantUser, User,
 };
 use store::{
-    Command, Entry, EventRow, Id, Member, MqttMessage, Proposal, Refusal, Reply, Retained,
+    Command, Entry, EventRow, Id, Member, MqttMessage, Nameplate, Proposal, Refusal, Reply,
+    Retained,
 };
 
 pub(crate) use clients::ClientSession;
@@ -38,6 +41,10 @@ pub(crate) struct Model {
     /// Founded.
     pub(crate) cluster: Option<Id>,
     pub(crate) members: BTreeMap<NodeId, Member>,
+    /// Every raft id that was ever given to somebody admitted.
+    raft_ids: BTreeSet<NodeId>,
+    /// The entry in hand has admitted somebody.
+    admitted_now: bool,
     pub(crate) tenants: BTreeMap<Id, Tenant>,
     pub(crate) rights: BTreeMap<(Id, Id), TenantUser>,
     pub(crate) users: BTreeMap<Id, User>,
@@ -62,6 +69,8 @@ pub(crate) struct Model {
     /// First answers to what is not about a frame, and the order in which they were given.
     answers: BTreeMap<RequestId, Reply>,
     answered: VecDeque<RequestId>,
+    /// Answers about a device's frames before the last, newest first.
+    pub(crate) earlier: BTreeMap<DevEui, Vec<(RequestId, Reply)>>,
     /// Downlink counters that an address of a device has reached, of either kind.
     reached: BTreeMap<(DevEui, DevAddr), [DownlinkCounter; 2]>,
     /// No device begins at or below these: the highest epoch and JoinNonce of any that is gone.
@@ -109,6 +118,7 @@ impl Model {
     /// An entry begins: time goes on, and never back.
     pub(crate) fn begin(&mut self, entry: &Entry) {
         self.rows.clear();
+        self.admitted_now = false;
         self.now = self.now.max(entry.wall);
         let elapsed = entry.elapsed_micros.min(ELAPSED_MICROS_MAX);
         self.ticks = self.ticks.saturating_add(elapsed);
@@ -132,7 +142,13 @@ impl Model {
         if let Some(first) = self.answers.get(request) {
             return first.clone();
         }
-        let reply = self.decide_order(command).unwrap_or_else(Reply::Refused);
+        let reply = match command {
+            Command::AdmitMember { plate, feature_level, replaces } => {
+                self.admit(plate, *feature_level, *replaces, given)
+            }
+            command => self.decide_order(command),
+        };
+        let reply = reply.unwrap_or_else(Reply::Refused);
         self.answers.insert(*request, given.clone());
         self.answered.push_back(*request);
         if self.answered.len() > REPLIES_MAX
@@ -153,7 +169,10 @@ impl Model {
             Command::Found { cluster_id, node, admin, tenant, .. } => {
                 self.found(*cluster_id, *node, admin, tenant)
             }
-            Command::Boot { node, boot, feature_level } => self.boot(*node, *boot, *feature_level),
+            Command::Boot { node, boot, feature_level, plate } => {
+                self.boot(*node, *boot, *feature_level, plate.as_ref())
+            }
+            Command::SetMemberStatus { node, status } => self.set_status(*node, *status),
             Command::RaiseFeatureLevel(level) => self.raise_level(*level),
             Command::PutTenant(put) => self.put_tenant(put),
             Command::DeleteTenant(id) => self.delete_tenant(*id),
@@ -200,7 +219,8 @@ impl Model {
         let now = self.now;
         self.cluster = Some(cluster);
         self.level = store::limits::FEATURE_LEVEL;
-        self.members.insert(node, Member { boot: 0, feature_level: self.level, booted_at: now });
+        let member = Member { feature_level: self.level, booted_at: now, ..Member::default() };
+        self.members.insert(node, member);
         let admin = User { created_at: now, updated_at: now, ..admin.clone() };
         let tenant = Tenant { created_at: now, updated_at: now, ..tenant.clone() };
         self.users.insert(admin.id, admin);
@@ -208,17 +228,31 @@ impl Model {
         DONE
     }
 
-    /// What the node held before its start is void: grants, and its clients' connections.
-    fn boot(&mut self, node: NodeId, boot: u64, feature_level: u32) -> Decision {
-        let known = self.members.get(&node).map_or(0, |member| member.boot);
-        need(boot >= known, invalid())?;
-        self.members.insert(node, Member { boot, feature_level, booted_at: self.now });
+    /// What the node held before its start is void.
+    fn boot(
+        &mut self,
+        node: NodeId,
+        boot: u64,
+        feature_level: u32,
+        plate: Option<&Nameplate>,
+    ) -> Decision {
+        let known = self.members.get(&node).cloned().unwrap_or_default();
+        need(boot > known.boot && known.is_live(), invalid())?;
+        let booted_at = self.now;
+        let plate = plate.unwrap_or(&known.plate).clone();
+        self.members.insert(node, Member { boot, feature_level, booted_at, plate, ..known });
+        self.void(node);
+        DONE
+    }
+
+    /// Ends what a node holds: grants, and its clients' connections.
+    fn void(&mut self, node: NodeId) {
         for device in self.devices.values_mut() {
             for session in [&mut device.session, &mut device.pending_session].into_iter().flatten()
             {
                 for counter in [&mut session.n_f_cnt_down, &mut session.a_f_cnt_down] {
                     if counter.grant.is_some_and(|grant| grant.home == node) {
-                        counter.grant = None;
+                        grants::end_grant(counter);
                     }
                 }
             }
@@ -228,11 +262,11 @@ impl Model {
         for client_id in connected.collect::<Vec<_>>() {
             self.disconnect(&client_id);
         }
-        DONE
     }
 
     fn raise_level(&mut self, level: u32) -> Decision {
-        let all_know = self.members.values().all(|member| member.feature_level >= level);
+        let mut live = self.members.values().filter(|member| member.is_live());
+        let all_know = live.all(|member| member.feature_level >= level);
         need(level >= self.level && all_know, invalid())?;
         self.level = level;
         DONE

@@ -109,6 +109,7 @@ impl Model {
                     last_seen_at: old.last_seen_at,
                     last_reply: old.last_reply.clone(),
                     last_home: old.last_home,
+                    earlier_replies: None,
                     created_at: old.created_at,
                     updated_at: self.now,
                     ..value.clone()
@@ -119,6 +120,7 @@ impl Model {
                 let his = all.filter(|device| self.owner_of(device) == Ok(owner)).count();
                 let limit = self.tenants.get(&owner).map_or(0, |tenant| tenant.max_device_count);
                 need(fits(his, limit), limit_reached())?;
+                self.earlier.remove(&value.dev_eui);
                 let mut device = blank(value);
                 (device.created_at, device.updated_at) = (self.now, self.now);
                 device.last_epoch = SessionEpoch(self.epoch_floor);
@@ -148,6 +150,7 @@ fn blank(value: &Device) -> Device {
         last_seen_at: None,
         last_reply: None,
         last_home: None,
+        earlier_replies: None,
         ..value.clone()
     }
 }

@@ -5,8 +5,8 @@ use clock::WallTime;
 use lorawan::{CodeRate, DevEui, DevNonce, JoinNonce, Modulation, TxStatus};
 use mac::transition::{AbpActivation, activate_abp};
 use mac::{
-    AcceptJoin, AcceptUplink, DeviceSession, Digest, DownlinkCounter, MacVersion, PlanDownlink,
-    Reception, RecordTxAck, SessionEpoch,
+    AcceptJoin, AcceptUplink, DeviceSession, Digest, DownlinkCounter, MacVersion, NodeId,
+    PlanDownlink, Reception, RecordTxAck, SessionEpoch,
 };
 use store::Command;
 use store::model::{Device, ItemState, QueueItem};
@@ -74,7 +74,8 @@ impl Script<'_> {
     /// `[device, flags, what, extra]`
     ///
     /// * flags: epoch (2 bits), cursor (2), node (1), ack, confirmed, no port.
-    /// * what: counter (4 bits), content (2), time (2). extra: MAC answers (4 bits), receptions.
+    /// * what: counter (4 bits), content (2), time (2). extra: MAC answers (4 bits), ADR, who heard
+    ///   it or receptions.
     pub(super) fn uplink(&mut self, model: &Model) -> Command {
         let (dev_eui, flags) = (device(self.pick(4)), self.byte());
         let (what, extra) = (self.byte(), self.byte());
@@ -123,6 +124,7 @@ impl Script<'_> {
             modulation: lora(),
             receptions: receptions(extra, model.now),
             received_at: moment(model, two(what, 6)),
+            heard_by: heard_by(extra),
         }))
     }
 
@@ -340,6 +342,14 @@ fn moment(model: &Model, choice: u8) -> WallTime {
 }
 
 /// Seldom more than an event keeps.
+fn heard_by(extra: u8) -> Option<NodeId> {
+    match extra >> 5 {
+        1 => Some(node(0)),
+        2 | 3 => Some(node(1)),
+        _ => None,
+    }
+}
+
 fn receptions(extra: u8, now: WallTime) -> Vec<Reception> {
     let count = match extra >> 5 {
         0..6 => 0,

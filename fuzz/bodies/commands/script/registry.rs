@@ -211,6 +211,7 @@ impl Script<'_> {
             last_seen_at: None,
             last_reply: None,
             last_home: None,
+            earlier_replies: None,
             created_at: WallTime::UNIX_EPOCH,
             updated_at: WallTime::UNIX_EPOCH,
         };
@@ -226,6 +227,7 @@ pub(crate) fn found() -> Command {
         node: node(0),
         admin: new_user(0, 0),
         tenant: new_tenant(0, 0),
+        founders: Vec::new(),
     }
 }
 
