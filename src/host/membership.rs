@@ -21,6 +21,7 @@ use store::{Command, Member, MemberStatus, NodeId, Reply, RequestId};
 use crate::desk::{FrontDesk, Office};
 use crate::identity::Intent;
 use crate::node_loop::Local;
+use crate::peer::link::BROKEN;
 use crate::peer::message::{Answer, Ask, Denial, Hello};
 use crate::peer::{Dialled, Peers, SAME_NODE};
 use crate::runtime::AsyncRuntime;
@@ -63,6 +64,8 @@ enum Tried {
     Later(JoinRefusal),
     /// Nobody answers; whoever was busy before may be starting anew.
     Down(ApiError),
+    /// Who was there a moment ago has hung up, perhaps to start anew.
+    Gone(ApiError),
 }
 
 impl Target {
@@ -186,7 +189,8 @@ impl<W: World> Registrar<W> {
                 Tried::Down(error) if !was_busy || self.peers().now() >= until => {
                     return Err(error);
                 }
-                Tried::Later(_) | Tried::Down(_) => {
+                Tried::Gone(error) if self.peers().now() >= until => return Err(error),
+                Tried::Later(_) | Tried::Down(_) | Tried::Gone(_) => {
                     was_busy = true;
                     W::Runtime::sleep(SETTLE_LOOK).await;
                 }
@@ -211,7 +215,8 @@ impl<W: World> Registrar<W> {
             }
             Err(why) => {
                 let down = JoinRefusal::NodeDown(asked.unwrap_or(own));
-                return Ok(Tried::Down(ApiError::Conflict(format!("{down} ({why})"))));
+                let error = ApiError::Conflict(format!("{down} ({why})"));
+                return Ok(if why == BROKEN { Tried::Gone(error) } else { Tried::Down(error) });
             }
         };
         let Theirs { name, side, hello } = them;

@@ -77,11 +77,8 @@ fn join_each_other_simultaneously() {
     });
     let good = outputs.iter().filter(|output| output.status.success()).count();
     assert!(good >= 1, "{texts:#?}");
-    // The one that starts anew may do so in the middle of the other's question.
-    let known = ["already_in_cluster", "node_down"];
     for (output, text) in outputs.iter().zip(&texts) {
-        let told = known.iter().any(|word| text.contains(word));
-        assert!(output.status.success() || told, "{texts:#?}");
+        assert!(output.status.success() || text.contains("already_in_cluster"), "{texts:#?}");
     }
     for node in [&n1, &n2] {
         members_are(node, &[1, 2]);

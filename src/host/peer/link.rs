@@ -37,6 +37,8 @@ pub(crate) const SILENT_AFTER: Duration = Duration::from_millis(1_000);
 const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// Why a link is down that was opened a moment ago.
 pub(crate) const NOT_TRIED: &str = "not tried yet";
+/// Why a link is down whose other side had said who it is.
+pub(crate) const BROKEN: &str = "the connection has broken";
 /// Bytes that may wait for the other side; beyond, asks are refused and tells dropped.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
@@ -250,8 +252,8 @@ impl<W: World> Shared<W> {
                 self.connections.fetch_add(1, Ordering::Relaxed);
                 self.stand(Line::Up { key, hello: Arc::new(hello) });
                 self.converse(connection, inbox).await;
-                self.refuse(inbox, "the connection has broken");
-                self.stand(Line::Down("the connection has broken".into()));
+                self.refuse(inbox, BROKEN);
+                self.stand(Line::Down(BROKEN.into()));
             }
             Err(Failure::Removed) => self.stand(Line::Removed),
             Err(Failure::Text(text)) => {

@@ -32,6 +32,17 @@ fn as_other(world: &mut World, f_cnt: u32) -> AcceptUplink {
     accept
 }
 
+/// A frame came here, and its home has had it decided 250 ms later.
+fn decided_by_the_home() -> World {
+    let mut world = away();
+    world.hear_868(1_000, &confirmed_up(10));
+    world.run_to(1_250);
+    let accept = as_other(&mut world, 10);
+    let (now, epoch) = (world.now(), accept.session_epoch);
+    world.mac.handle_accepted_elsewhere(now, &world.state, &accept, epoch);
+    world
+}
+
 fn lose(world: &mut World) {
     world.state.within_reach.clear();
     world.mac.handle_node_lost(world.now(), &world.state, OTHER);
@@ -76,12 +87,7 @@ fn a_home_that_says_nothing_for_long_is_stood_in_for() {
 
 #[test]
 fn what_the_home_has_decided_is_left_to_it() {
-    let mut world = away();
-    world.hear_868(1_000, &confirmed_up(10));
-    world.run_to(1_250);
-    let accept = as_other(&mut world, 10);
-    let (now, epoch) = (world.now(), accept.session_epoch);
-    world.mac.handle_accepted_elsewhere(now, &world.state, &accept, epoch);
+    let mut world = decided_by_the_home();
     world.drain();
     world.run_to(6_000);
     assert!(world.seen.accepts.is_empty() && world.seen.sent.is_empty());
@@ -90,12 +96,7 @@ fn what_the_home_has_decided_is_left_to_it() {
 
 #[test]
 fn a_home_that_dies_between_decision_and_answer_is_answered_for() {
-    let mut world = away();
-    world.hear_868(1_000, &confirmed_up(10));
-    world.run_to(1_250);
-    let accept = as_other(&mut world, 10);
-    let (now, epoch) = (world.now(), accept.session_epoch);
-    world.mac.handle_accepted_elsewhere(now, &world.state, &accept, epoch);
+    let mut world = decided_by_the_home();
     world.run_to(1_400);
     lose(&mut world);
     world.run_to(6_000);
