@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +24,10 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Of a log that says why a node ended.
 const LOG_LINES: usize = 5;
+/// Where the nodes' ports are looked for: what Linux hands to connections begins at 32,768.
+const PORTS: Range<u16> = 28_500..32_700;
+/// How often, since others look there too.
+const TRIES: usize = 50;
 
 /// One node: its process, while it lives.
 #[derive(Debug)]
@@ -53,8 +58,7 @@ impl Nodes {
     pub(super) async fn start(count: u8, region: &str) -> Result<Self, DemoError> {
         let folder = Folder::new();
         let cookie = cluster::cookie::cookie_from_random(draw());
-        let ports =
-            io_at("ports", (0..count).map(|_| Ports::free()).collect::<io::Result<Vec<_>>>())?;
+        let ports = io_at("ports", Ports::free(count))?;
         let seeds: Vec<String> = ports.iter().map(|ports| ports.peers.to_string()).collect();
         let mut all = Vec::new();
         for (number, ports) in (1..).zip(&ports) {
@@ -68,10 +72,26 @@ impl Nodes {
         for node in &mut nodes.all {
             node.spawn()?;
         }
-        for node in &mut nodes.all {
-            node.ready().await?;
-        }
+        nodes.ready().await?;
         Ok(nodes)
+    }
+
+    /// Waits until all serve.
+    ///
+    /// * Errors: one has ended, or is not ready in time.
+    async fn ready(&mut self) -> Result<(), DemoError> {
+        let since = Instant::now();
+        while let Some(waiting) = self.all.iter().find(|node| !node.is_ready()) {
+            if let Some(error) = waiting.is_late(since) {
+                return Err(error);
+            }
+            // Not of the waiting one alone: it may wait for the one that has ended.
+            if let Some(error) = self.ended() {
+                return Err(error);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Some node that lives.
@@ -113,25 +133,14 @@ impl Node {
             .spawn()
     }
 
-    /// Waits until it serves.
-    ///
-    /// * Errors: it ended, or is not ready in time.
-    async fn ready(&mut self) -> Result<(), DemoError> {
-        let since = Instant::now();
-        while self.get("/health/ready").is_none() {
-            if let Some(error) = self.ended() {
-                return Err(error);
-            }
-            if since.elapsed() > READY_WITHIN {
-                return Err(DemoError::Node(format!(
-                    "{} is not ready: {}",
-                    self.short,
-                    self.told()
-                )));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(())
+    fn is_ready(&self) -> bool {
+        self.get("/health/ready").is_some()
+    }
+
+    /// What to say if it has not been ready for too long.
+    fn is_late(&self, since: Instant) -> Option<DemoError> {
+        let late = since.elapsed() > READY_WITHIN;
+        late.then(|| DemoError::Node(format!("{} is not ready: {}", self.short, self.told())))
     }
 
     /// Why it has ended, if it has without being killed by us.
@@ -207,19 +216,36 @@ struct Ports {
 }
 
 impl Ports {
-    /// Ports that the system gives. They are named before they are used, for a node that was killed
-    /// comes back to its own.
-    fn free() -> io::Result<Self> {
-        let any = (Ipv4Addr::LOCALHOST, 0);
-        let (mqtt, http) = (TcpListener::bind(any)?, TcpListener::bind(any)?);
-        let peers = TcpListener::bind(any)?;
-        let udp = UdpSocket::bind(any)?.local_addr()?;
-        Ok(Self {
-            udp,
-            mqtt: mqtt.local_addr()?,
-            http: http.local_addr()?,
-            peers: peers.local_addr()?,
-        })
+    /// Free ports for so many nodes. They are named before they are used, for a node that was
+    /// killed comes back to its own: so they lie below those that systems hand to whoever connects.
+    ///
+    /// * Errors: something holds on to some of each set that was tried.
+    fn free(nodes: u8) -> io::Result<Vec<Self>> {
+        let needed = u16::from(nodes) * Self::PER_NODE;
+        let places = (PORTS.end - PORTS.start) / needed;
+        let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+        for _ in 0..TRIES {
+            let [low, high, ..] = draw();
+            let first = PORTS.start + u16::from_le_bytes([low, high]) % places * needed;
+            let starts = (first..first + needed).step_by(usize::from(Self::PER_NODE));
+            match starts.map(Self::free_from).collect() {
+                Ok(ports) => return Ok(ports),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    const PER_NODE: u16 = 4;
+
+    fn free_from(first: u16) -> io::Result<Self> {
+        let [udp, mqtt, http, peers] =
+            [0, 1, 2, 3].map(|next| SocketAddr::from((Ipv4Addr::LOCALHOST, first + next)));
+        UdpSocket::bind(udp)?;
+        for taken in [mqtt, http, peers] {
+            TcpListener::bind(taken)?;
+        }
+        Ok(Self { udp, mqtt, http, peers })
     }
 
     fn config(
