@@ -387,9 +387,10 @@ impl Broker {
         let Some((waiting, command)) = self.waiting.remove(&request) else { return false };
         match waiting {
             Waiting::Open(stream) => self.refuse(view, stream, ReasonCode::ServerUnavailable),
-            // Another node may have a quorum: the client says it again there.
+            // The client says it again, perhaps to another node, which may have a quorum; and what
+            // it has said since behind it. Told again from here it would come behind that.
             Waiting::Publish { stream, qos: Qos::AtLeastOnce, .. }
-                if why == ProposalError::NoQuorum || !self.quorum =>
+                if matches!(why, ProposalError::NoQuorum | ProposalError::Unknown) =>
             {
                 self.end(view, stream, ReasonCode::ServerUnavailable);
             }

@@ -356,15 +356,21 @@ fn a_message_of_qos_0_that_finds_no_room_does_not_come_in_the_place_of_a_newer_o
 }
 
 #[test]
-fn a_message_whose_fate_was_unknown_is_acknowledged_once_it_is_known() {
-    let mut bench = Bench::serving();
-    bench.connect(1, config(Version::V5, "publisher"));
-    bench.say(1, "plant/a", "m1", Qos::AtLeastOnce, true);
-    bench.fail(ProposalError::Unknown);
-    assert_eq!(bench.peer(1).unacknowledged(), 1);
-    bench.pass(200);
-    bench.decide();
-    assert_eq!(bench.peer(1).unacknowledged(), 0);
+fn a_client_whose_message_is_not_decided_says_it_again_before_what_came_later() {
+    for why in [ProposalError::Unknown, ProposalError::NoQuorum] {
+        let mut bench = Bench::serving();
+        bench.connect(1, lasting("listener"));
+        bench.subscribe(1, "plant/#");
+        bench.decide();
+        bench.connect(2, config(Version::V5, "publisher"));
+        bench.publish(2, "plant/a", "m1");
+        bench.fail(why);
+        assert!(!bench.peer(2).is_connected());
+        bench.publish(2, "plant/a", "m2");
+        bench.reconnect(2, 3);
+        assert_eq!(bench.heard(1), ["m1", "m2"]);
+        assert_eq!(bench.peer(3).unacknowledged(), 0);
+    }
 }
 
 #[test]
