@@ -33,4 +33,5 @@ mod start;
 mod steward;
 pub mod storage;
 mod streams;
+mod succession;
 pub mod world;

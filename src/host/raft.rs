@@ -25,6 +25,7 @@ pub use consensus::{Consensus, ConsensusError, Health, Pending, ProposeError, St
 pub use log::{LogReader, LogStore};
 pub use machine::{Chunks, Content, Entry, Machine, MachineError, Outcome};
 pub(crate) use serve::Composition;
+pub(crate) use settings::LEASE;
 pub use settings::Settings;
 pub use snapshot::StoredSnapshot;
 pub use state_machine::{SnapshotBuilder, StateMachine};

@@ -39,6 +39,7 @@ use crate::sockets::{advertised, bind_gateways, bind_mqtt, bind_peers, receive};
 use crate::steward;
 use crate::storage::{Batch, Meta, Op, StorageError};
 use crate::streams::Connections;
+use crate::succession;
 use crate::world::{Kept, World};
 
 /// Inputs from the network that wait for the loop; beyond, the kernel's buffers hold them.
@@ -281,8 +282,9 @@ fn attend<W: World>(
         local: local.clone(),
     };
     proposer.spawn();
-    quorum::spawn::<W>(consensus, peers.clone(), local.clone(), failure.clone());
     let open = |work| detach::<W::Runtime>(peers.clone().while_open(work));
+    open(succession::watch::<W>(consensus.clone(), peers.clone()).boxed());
+    quorum::spawn::<W>(consensus, peers.clone(), local.clone(), failure.clone());
     open(steward::keep(world.clone(), peers.clone(), Arc::clone(office)).boxed());
     open(watch_lines(peers.clone(), local, failure).boxed());
 }

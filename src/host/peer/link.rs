@@ -145,12 +145,16 @@ impl<W: World> Link<W> {
         self.line.clone()
     }
 
+    /// Connected.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&*self.line.borrow_watched(), Line::Up { .. })
+    }
+
     /// Connected, and the other side has given a sign of life lately.
     pub(crate) fn is_lively(&self) -> bool {
         let heard = self.shared.pulse().heard;
         let now = self.shared.peers.now();
-        matches!(&*self.line.borrow_watched(), Line::Up { .. })
-            && heard.is_some_and(|heard| now.since(heard) < SILENT_AFTER)
+        self.is_up() && heard.is_some_and(|heard| now.since(heard) < SILENT_AFTER)
     }
 
     /// The other side says that this node was removed.
@@ -190,8 +194,7 @@ impl<W: World> Link<W> {
     /// Tells, without an answer; false if it was dropped for certain.
     pub(crate) fn tell(&self, tell: &Tell) -> bool {
         let body = encode(tell);
-        let up = matches!(&*self.line.borrow_watched(), Line::Up { .. });
-        let goes = up && self.shared.has_room(body.len());
+        let goes = self.is_up() && self.shared.has_room(body.len());
         if goes {
             self.outbox.push(Outgoing::Tell { body });
         }

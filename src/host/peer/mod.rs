@@ -217,6 +217,12 @@ impl<W: World> Peers<W> {
         self.standing().members.get(&raft_id).map(|known| known.link.clone())
     }
 
+    /// Over which connection a member is reached, if over any.
+    pub(crate) fn connection(&self, raft_id: u64) -> Option<u64> {
+        let link = self.link(raft_id)?;
+        link.is_up().then(|| link.connection())
+    }
+
     /// The members that have given a sign of life lately.
     pub(crate) fn lively(&self) -> Vec<u64> {
         self.lines()

@@ -287,6 +287,13 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
         }
     }
 
+    /// Asks the other voters whether they would elect this node, and stands if a majority would.
+    pub(crate) async fn ask_for_votes(&self) {
+        if let Some(raft) = self.inner.raft() {
+            raft.trigger().elect(true).await.ok();
+        }
+    }
+
     /// The voter that is furthest, this node not counted.
     pub(crate) fn heir(&self) -> Option<u64> {
         let Composition { voters, lag, .. } = self.composition();

@@ -50,6 +50,10 @@ impl Default for Settings {
 /// find room then.
 pub(crate) const LOW_SPACE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How long after a leader's last word nobody votes for another.
+pub(crate) const LEASE: Duration = Duration::from_millis(LEASE_MS);
+const LEASE_MS: u64 = 800;
+
 /// Largest command, in bytes.
 pub(crate) const COMMAND_MAX_BYTES: usize = 1024 * 1024;
 
@@ -64,7 +68,8 @@ impl Settings {
             // The default of 50 and 150 to 300 ms is too nervous for slow disks.
             heartbeat_interval: 100,
             election_timeout_min: 400,
-            election_timeout_max: 800,
+            // Which is the lease, too.
+            election_timeout_max: LEASE_MS,
             // A leader that is heard but hears nobody must fall silent: lease plus longest
             // election, at least.
             quorum_loss_probe_interval: Some(2_000),
