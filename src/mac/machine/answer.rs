@@ -74,8 +74,11 @@ impl Mac {
         body.accepted_at = Some(now.instant);
         let accept = &body.accept;
         let (dev_eui, f_cnt) = (accept.dev_eui, accept.f_cnt);
-        let repeat =
-            self.answers.repeat(now.instant, dev_eui, accept.session_epoch, f_cnt, accept.digest);
+        let newest = question.view.session.n_f_cnt_down.home_epoch;
+        let repeat = self
+            .answers
+            .repeat(now.instant, dev_eui, accept.session_epoch, f_cnt, accept.digest)
+            .filter(|repeat| !repeat.is_overtaken(newest));
         let answered = match repeat {
             Some(Repeat::Answer(_)) => true,
             Some(Repeat::TooOften) => false,
@@ -102,6 +105,7 @@ impl Mac {
         if let Some(Repeat::Answer(answer)) = repeat {
             let numbered = Numbered {
                 epoch: answer.epoch,
+                home_epoch: answer.home_epoch,
                 f_cnt_down: answer.f_cnt_down,
                 item_id: answer.item_id,
                 reported: answer.sent,
@@ -236,7 +240,8 @@ impl Mac {
             }
         };
         let item_id = content.item.as_ref().map(|item| item.item_id);
-        let numbered = Numbered { epoch, f_cnt_down, item_id, reported: false };
+        let home_epoch = grant.home_epoch;
+        let numbered = Numbered { epoch, home_epoch, f_cnt_down, item_id, reported: false };
         self.remember(now, &flow.key, &bytes, &numbered);
         let gateways = reachable(devices, &flow.heard);
         let delay = self.config.gateway_delay;
@@ -253,7 +258,7 @@ impl Mac {
                     dev_eui,
                     session_epoch: epoch,
                     counter: CounterKind::Network,
-                    home_epoch: grant.home_epoch,
+                    home_epoch,
                     next_unused: f_cnt_down + 1,
                     token,
                 }));

@@ -124,6 +124,8 @@ pub(super) struct Answer {
     pub(super) f_cnt: u32,
     pub(super) digest: Digest,
     pub(super) bytes: Bytes,
+    /// Of the grant that its number is from.
+    pub(super) home_epoch: u32,
     pub(super) f_cnt_down: u32,
     pub(super) item_id: Option<[u8; 16]>,
     /// A gateway has reported it as sent.
@@ -143,6 +145,16 @@ pub(super) enum Repeat {
     Answer(Answer),
     /// Nothing any more.
     TooOften,
+}
+
+impl Repeat {
+    /// Its number is from an older grant than the newest, and no gateway has reported it as sent:
+    /// perhaps it never left. Under the newest grant the device takes an answer in any case. A queue
+    /// item is in no other answer.
+    pub(super) const fn is_overtaken(&self, newest: u32) -> bool {
+        let Self::Answer(answer) = self else { return false };
+        !answer.sent && answer.item_id.is_none() && answer.home_epoch < newest
+    }
 }
 
 /// The last answers.
@@ -392,6 +404,7 @@ mod tests {
     fn answer(f_cnt: u32) -> Answer {
         Answer {
             epoch: EPOCH,
+            home_epoch: 1,
             f_cnt,
             digest: Digest([1; 16]),
             bytes: Bytes::new(),
@@ -400,6 +413,16 @@ mod tests {
             sent: false,
             repeats_left: REPEATS_MAX,
         }
+    }
+
+    #[test]
+    fn an_answer_that_perhaps_never_left_gives_way_under_a_newer_grant() {
+        let overtaken = |answer| Repeat::Answer(answer).is_overtaken(2);
+        assert!(overtaken(answer(10)));
+        assert!(!overtaken(Answer { home_epoch: 2, ..answer(10) }));
+        assert!(!overtaken(Answer { sent: true, ..answer(10) }), "the device may have it");
+        assert!(!overtaken(Answer { item_id: Some([1; 16]), ..answer(10) }));
+        assert!(!Repeat::TooOften.is_overtaken(2));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) struct Try {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Numbered {
     pub(super) epoch: SessionEpoch,
+    /// Of the grant that the number is from.
+    pub(super) home_epoch: u32,
     pub(super) f_cnt_down: u32,
     pub(super) item_id: Option<[u8; 16]>,
     /// Its sending was reported before.
@@ -325,10 +327,11 @@ impl Mac {
     /// Remembers the answer to a data frame, so that its repetition gets the same bytes.
     pub(super) fn remember(&mut self, now: Now, key: &FlowKey, bytes: &Bytes, numbered: &Numbered) {
         let FlowKey::Data { dev_eui, epoch, f_cnt, digest } = *key else { return };
-        let Numbered { f_cnt_down, item_id, .. } = *numbered;
+        let Numbered { home_epoch, f_cnt_down, item_id, .. } = *numbered;
         let bytes = bytes.clone();
         let answer = Answer {
             epoch,
+            home_epoch,
             f_cnt,
             digest,
             bytes,
