@@ -92,6 +92,8 @@ enum Waiting {
     Publish { stream: StreamId, packet_id: PacketId, qos: Qos },
     /// A client's SUBSCRIBE or UNSUBSCRIBE.
     Subscribe { stream: StreamId, ack: Box<Packet>, retained: Vec<subscribe::WantsRetained> },
+    /// A client's QoS 1 message for sessions that is a command, too: that one is acknowledged.
+    Beside { stream: StreamId, packet_id: PacketId },
     /// Nobody: it is told again if the log did not take it.
     Nobody,
 }
@@ -372,7 +374,7 @@ impl Broker {
             Waiting::Subscribe { stream, ack, retained } => {
                 self.subscribed_by_log(view, stream, *ack, retained, reply);
             }
-            Waiting::Nobody => {}
+            Waiting::Beside { .. } | Waiting::Nobody => {}
         }
         true
     }
@@ -410,10 +412,15 @@ impl Broker {
             Waiting::Subscribe { stream, .. } => {
                 self.end(view, stream, ReasonCode::ServerUnavailable);
             }
-            Waiting::Nobody if why != ProposalError::Stopping && !is_lossy(&command) => {
+            Waiting::Beside { stream, packet_id } if self.is_unanswered(stream, packet_id) => {
+                self.end(view, stream, ReasonCode::ServerUnavailable);
+            }
+            Waiting::Beside { .. } | Waiting::Nobody
+                if why != ProposalError::Stopping && !is_lossy(&command) =>
+            {
                 self.tell_again(view, request, Waiting::Nobody, command);
             }
-            Waiting::Nobody => {}
+            Waiting::Beside { .. } | Waiting::Nobody => {}
         }
         true
     }
@@ -421,15 +428,34 @@ impl Broker {
     /// Takes back what a client that has gone said at QoS 1 and nobody has decided: it will say
     /// that again, and after that this must not come any more.
     fn withdraw(&mut self, gone: StreamId) {
-        let of_gone = |waiting: &Waiting| {
-            matches!(waiting, Waiting::Publish { stream, qos: Qos::AtLeastOnce, .. }
-                if *stream == gone)
+        let unanswered = |waiting: &Waiting| {
+            if let Waiting::Publish { stream, packet_id, qos: Qos::AtLeastOnce } = waiting
+                && *stream == gone
+            {
+                return Some(*packet_id);
+            }
+            None
         };
-        let withdrawn = self.waiting.extract_if(.., |_, (waiting, _)| of_gone(waiting));
+        let packets: BTreeSet<_> =
+            self.waiting.values().filter_map(|(waiting, _)| unanswered(waiting)).collect();
+        let goes_with_it = |waiting: &Waiting| {
+            matches!(waiting, Waiting::Beside { stream, packet_id }
+                if *stream == gone && packets.contains(packet_id))
+        };
+        let withdrawn = self.waiting.extract_if(.., |_, (waiting, _)| {
+            unanswered(waiting).is_some() || goes_with_it(waiting)
+        });
         for (request, _) in withdrawn {
             self.again.retain(|waits| *waits != request);
             self.effects.push_back(Effect::Withdraw(request));
         }
+    }
+
+    fn is_unanswered(&self, of: StreamId, packet: PacketId) -> bool {
+        self.waiting.values().any(|(waiting, _)| {
+            matches!(waiting, Waiting::Publish { stream, packet_id, .. }
+                if (*stream, *packet_id) == (of, packet))
+        })
     }
 
     fn tell_again(

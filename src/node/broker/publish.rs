@@ -64,7 +64,9 @@ impl Broker {
         // A downlink that a session is to be told of as well takes two commands; its own decides.
         match (downlink, stored) {
             (Some(downlink), Some(stored)) => {
-                self.propose(Waiting::Nobody, stored);
+                let beside = packet_id.filter(|_| qos == mqtt::Qos::AtLeastOnce);
+                let beside = beside.map(|packet_id| Waiting::Beside { stream, packet_id });
+                self.propose(beside.unwrap_or(Waiting::Nobody), stored);
                 self.decide(view, stream, packet_id, qos, Some(downlink));
             }
             (downlink, stored) => self.decide(view, stream, packet_id, qos, downlink.or(stored)),
