@@ -56,6 +56,7 @@ cluster() { # name test variables...
 step release cargo build --locked --release --bin tern
 cluster cluster-kills leaders_die_under_load TERN_KILLS="$kills" TERN_RATE="$rate"
 cluster cluster-gone any_one_node_is_gone_for_five_seconds TERN_GONE=all
+cluster cluster-join a_node_joins_many_devices_under_load TERN_DEVICES=100000 TERN_RATE=100
 cluster cluster-steady-1 steady_load TERN_NODES=1 TERN_RATE="$rate" TERN_SECONDS=30
 cluster cluster-steady-3 steady_load TERN_NODES=3 TERN_RATE="$rate" TERN_SECONDS=30
 
@@ -69,7 +70,7 @@ for log in sabotage bench; do
 done
 echo
 # What real nodes did: a title, and its lines.
-grep -hE '^(  [a-z]+ +|[0-9]+ (leaders|nodes)|n[0-9]+.* for )' "$dir"/cluster-*.log
+grep -hE '^(  [a-z]+ +|[0-9]+ (leaders|nodes)|n[0-9]+.* for |a node joins )' "$dir"/cluster-*.log
 shopt -s nullglob
 for failed in "$dir"/*.failed; do
   echo "FAILED  $(basename "$failed" .failed): $(tail -n 1 "${failed%.failed}.log" | cut -c1-120)"

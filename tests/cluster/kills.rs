@@ -4,12 +4,13 @@
 //! What must hold is asserted: no uplink that a node which lived on has taken is lost, no event id
 //! has two contents, no downlink number two frames. Times are measured and printed, never asserted.
 //!
-//! * `TERN_KILLS`, `TERN_RATE`, `TERN_COPIES`: other numbers than the short ones of `make test`.
+//! * `TERN_KILLS`, `TERN_RATE`, `TERN_COPIES`, `TERN_DEVICES`: other numbers than the short ones of
+//!   `make test`.
 //! * `TERN_RELEASE`: the binary to run, a release build.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mqtt::{ClientConfig, Version};
 use serde_json::Value;
@@ -30,7 +31,7 @@ fn number(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// Each sends every ten seconds. One more, so that not the same ones are confirmed each time.
+/// As many as send every ten seconds. One more, so that not the same ones are confirmed each time.
 const fn devices(rate: u32) -> u32 {
     10 * rate + 1
 }
@@ -40,7 +41,7 @@ struct Stage {
     nodes: Vec<Tern>,
     fleet: Fleet,
     subscriber: Subscriber,
-    rate: u32,
+    devices: u32,
     /// Which node was gone, from when to when.
     outages: Vec<Outage>,
 }
@@ -55,17 +56,18 @@ struct Outage {
     level: Duration,
 }
 
-fn nodes(count: u8) -> Vec<Tern> {
+fn prepare(number: u8) -> Tern {
     let binary = std::env::var_os("TERN_RELEASE").map(PathBuf::from);
     let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_tern-under-test").into());
-    let prepare = |number| {
-        let mut node = Tern::prepare(&binary, "EU868", &[]);
-        node.set("node.name", &name(number));
-        node.set("listen.peers", "127.0.0.1:6369");
-        node.set("cluster.address", "127.0.0.1:0");
-        node.set("cluster.cookie", COOKIE);
-        node
-    };
+    let mut node = Tern::prepare(&binary, "EU868", &[]);
+    node.set("node.name", &name(number));
+    node.set("listen.peers", "127.0.0.1:6369");
+    node.set("cluster.address", "127.0.0.1:0");
+    node.set("cluster.cookie", COOKIE);
+    node
+}
+
+fn nodes(count: u8) -> Vec<Tern> {
     let mut nodes: Vec<_> = (1..=count).map(prepare).collect();
     let seeds: Vec<_> = nodes.iter().map(|node| node.peers().to_string()).collect();
     for node in &mut nodes {
@@ -81,6 +83,10 @@ fn nodes(count: u8) -> Vec<Tern> {
 
 impl Stage {
     fn new(count: u8, rate: u32, copies: u32) -> Self {
+        Self::with_devices(count, rate, copies, devices(rate))
+    }
+
+    fn with_devices(count: u8, rate: u32, copies: u32, devices: u32) -> Self {
         let nodes = nodes(count);
         let copies = usize::try_from(copies).unwrap().min(nodes.len());
         let config = FleetConfig {
@@ -88,7 +94,7 @@ impl Stage {
             // A fifth asks for an answer; see `gateways_each`.
             gateways_each: usize::try_from((rate / 50).clamp(2, 20)).unwrap(),
             copies,
-            devices: devices(rate),
+            devices,
             rate,
             confirmed_each: 5,
         };
@@ -103,7 +109,7 @@ impl Stage {
         let fleet = Fleet::start(config);
         let subscriber =
             Subscriber::roaming(brokers, client, &account.topic, sink(fleet.witness()));
-        Self { nodes, fleet, subscriber, rate, outages: Vec::new() }
+        Self { nodes, fleet, subscriber, devices, outages: Vec::new() }
     }
 
     /// Who leads, as some node that is there sees it.
@@ -225,7 +231,7 @@ impl Stage {
             after = last["sequence"].as_u64().expect("a sequence");
             for event in events.iter().filter(|event| event["event"] == "up") {
                 let (device, fcnt) = identity(&event["body"]);
-                numbers.insert(fcnt * devices(self.rate) + device);
+                numbers.insert(fcnt * self.devices + device);
             }
         }
     }
@@ -364,6 +370,30 @@ fn any_one_node_is_gone_for_five_seconds() {
             stage.close(&format!("n{}{leads} {word} for {gone:?} at {rate} uplinks/s", node + 1));
         }
     }
+}
+
+/// Scenario 9: a node comes to one with many devices while they send. `make soak` has 100,000.
+#[test]
+fn a_node_joins_many_devices_under_load() {
+    reproduce("kills::a_node_joins_many_devices_under_load");
+    let (devices, rate) = (number("TERN_DEVICES", 2_000), number("TERN_RATE", RATE));
+    let mut stage = Stage::with_devices(1, rate, 1, devices);
+    let mut comer = prepare(2);
+    comer.set("cluster.join", &stage.nodes[0].peers().to_string());
+    let since = Instant::now();
+    comer.spawn();
+    comer.wait_ready();
+    let ready = since.elapsed();
+    stage.nodes.push(comer);
+    stage.wait_level(1);
+    let level = since.elapsed();
+    let (_, list) = stage.nodes[1].call("GET", "/api/devices?limit=1", "");
+    assert_eq!(list["totalCount"], devices, "{list}");
+    std::thread::sleep(Duration::from_secs(1));
+    stage.close(&format!(
+        "a node joins {devices} devices at {rate} uplinks/s: ready after {ready:?}, level after \
+         {level:?}"
+    ));
 }
 
 /// Nobody dies: what `TERN_NODES` nodes hold at `TERN_RATE` uplinks a second for `TERN_SECONDS`.
