@@ -135,6 +135,9 @@ impl<R: AsyncRuntime, D: Disk> LogStore<R, D> {
             }
         };
         let last = last.max(purged);
+        // The hint may have found its way to a disk that refused the entries before it: they were
+        // decided by others, and who leads sends them again.
+        let committed = committed.filter(|committed| Some(*committed) <= last);
         let cache = Cache::new(last.map_or(0, |last| last.index() + 1), cache_bytes);
         let begin = bounds.map_or(cache.first(), |(first, _)| first);
         let state = Mutex::new(State { vote, committed, purged, last, begin, cache });

@@ -480,16 +480,34 @@ fn the_loop_behind_a_channel_applies_in_order() {
     });
 }
 
+fn id(term: u64, index: u64) -> LogId {
+    LogId::new(CommittedLeaderId::new(term), index)
+}
+
+fn blank(term: u64, index: u64) -> super::types::RaftEntry {
+    openraft::Entry { log_id: id(term, index), payload: openraft::EntryPayload::Blank }
+}
+
+/// What the others had decided; the disk refused the entry here, and took the hint.
+#[test]
+fn a_hint_of_what_is_decided_counts_only_as_far_as_the_log_reaches() {
+    run(async {
+        for (decided, read) in [(id(2, 1), Some(id(2, 1))), (id(2, 2), None), (id(3, 1), None)] {
+            let disk = InlineDisk::open(&TornDisk::default());
+            let mut log = open_log(&disk);
+            let noop = openraft::storage::IOFlushed::<C>::noop();
+            log.append([blank(1, 0), blank(2, 1)], noop).await.unwrap();
+            log.save_committed(Some(decided)).await.unwrap();
+            assert_eq!(open_log(&disk).read_committed().await.unwrap(), read, "{decided}");
+        }
+    });
+}
+
 #[test]
 fn writes_out_of_order_are_refused_in_release_too() {
     run(async {
         let disk = InlineDisk::open(&TornDisk::default());
         let mut log = open_log(&disk);
-        let id = |term, index| LogId::new(CommittedLeaderId::new(term), index);
-        let blank = |term, index| openraft::Entry {
-            log_id: id(term, index),
-            payload: openraft::EntryPayload::Blank,
-        };
         let noop = openraft::storage::IOFlushed::<C>::noop;
         let vote = |term, node| {
             VoteGiven::from_leader_id(openraft::vote::RaftLeaderId::new(term, node), false)
