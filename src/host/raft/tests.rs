@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::log::{Fault, LogStore};
 use super::machine::{Content, Entry, StoredChunks};
 use super::state_machine::Shared;
-use super::types::{CommittedLeaderId, LogId, VoteGiven};
+use super::types::{CommittedLeaderId, LogId, RaftEntry, VoteGiven};
 use super::*;
 use crate::disk::Disk;
 use crate::storage::torn::{Dice, Fault as DiskFault, TornDisk};
@@ -484,7 +484,7 @@ fn id(term: u64, index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(term), index)
 }
 
-fn blank(term: u64, index: u64) -> super::types::RaftEntry {
+fn blank(term: u64, index: u64) -> RaftEntry {
     openraft::Entry { log_id: id(term, index), payload: openraft::EntryPayload::Blank }
 }
 

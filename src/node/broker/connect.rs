@@ -13,6 +13,7 @@ use store::{Command, Reply};
 use super::client::{Client, Identity, Phase};
 use super::deliver::Route;
 use super::message::Message;
+use super::parked::{Parked, last_place};
 use super::{Broker, BrokerView, Note, PARKED_MAX, PASSWORDS_MAX, REMEMBERED_MAX, Waiting};
 use crate::effect::{Effect, Secret};
 use crate::input::{StreamId, Token};
@@ -172,9 +173,10 @@ impl Broker {
         };
         client.fence = Some(*fence);
         let name = client.name().to_owned();
-        if let Some(state) = self.parked.remove(&name)
+        if let Some(parked) = self.parked.remove(&name)
             && *present
-            && let Ok(session) = Session::restore(self.config.session, state)
+            && let Ok(session) =
+                Session::restore(self.config.session, parked.into_state(view.state, &name))
         {
             client.next_place = 1 + last_place(&session);
             client.session = session;
@@ -279,7 +281,7 @@ impl Broker {
             );
             client.session.disconnected();
             if !ends && self.parked.len() < PARKED_MAX {
-                self.parked.insert(name.clone(), client.session.into_state());
+                self.parked.insert(name.clone(), Parked::new(client.session.into_state()));
             }
         }
         if let (true, Some(will)) = (closed.publish_will, client.will) {
@@ -355,16 +357,6 @@ impl Broker {
         self.send(view, stream, packet);
         self.settle(view, stream);
     }
-}
-
-fn last_place(session: &Session<super::message::Held>) -> u64 {
-    let state = session.state();
-    let queued = state.queue.iter().filter_map(|queued| queued.message.place);
-    let inflight = state.inflight.iter().filter_map(|inflight| match &inflight.stage {
-        mqtt::Stage::AwaitPuback(held) | mqtt::Stage::AwaitPubrec(held) => held.place,
-        mqtt::Stage::AwaitPubcomp => None,
-    });
-    queued.chain(inflight).max().unwrap_or(0)
 }
 
 fn digest(password: &[u8]) -> [u8; 32] {

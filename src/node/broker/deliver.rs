@@ -83,11 +83,16 @@ impl Broker {
             Change::ClientTaken { client_id, fence, .. } => {
                 self.handle_fenced(view, client_id, *fence);
             }
-            // What is under way is known where the client was connected last. It stays so if the
-            // client has gone again before the log answered.
-            Change::ClientOpened { client_id, node, present } => {
-                if *node != self.config.node || !*present {
-                    self.parked.remove(client_id);
+            // What is under way is known where the client was connected. It stays so if the client
+            // has gone again before the log answered, or was elsewhere in between.
+            Change::ClientOpened { client_id, present: false, .. } => {
+                self.parked.remove(client_id);
+            }
+            Change::ClientOpened { client_id, node, .. } => {
+                if *node != self.config.node
+                    && let Some(parked) = self.parked.get_mut(client_id)
+                {
+                    parked.elsewhere = true;
                 }
             }
             Change::ClientEnded { client_id, fence, .. } => {

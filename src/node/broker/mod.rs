@@ -13,6 +13,7 @@ mod client;
 mod connect;
 mod deliver;
 mod message;
+mod parked;
 mod publish;
 mod subscribe;
 #[cfg(test)]
@@ -25,14 +26,15 @@ use std::sync::Arc;
 use clock::{Duration, Instant, Now};
 use mqtt::{
     CloseCause, Connection, ConnectionConfig, Event, Packet, PacketId, Qos, ReasonCode, Session,
-    SessionLimits, SessionState, TopicIndex,
+    SessionLimits, TopicIndex,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use store::{Command, EventRow, NodeId, Proposal, Refusal, Reply, RequestId, State};
 
 use self::client::{Client, HANDED_OVER_MAX};
-use self::message::{Held, Message};
+use self::message::Message;
+use self::parked::Parked;
 use crate::effect::Effect;
 use crate::input::{ProposalError, StreamId, Token};
 use crate::lacking::Lacking;
@@ -163,7 +165,7 @@ pub struct Broker {
     checking: BTreeMap<Token, StreamId>,
     remembered: BTreeMap<String, [u8; 32]>,
     /// What was under way of sessions that are not connected and were here last.
-    parked: BTreeMap<String, SessionState<Held>>,
+    parked: BTreeMap<String, Parked>,
     wills: BTreeMap<String, (Instant, Message)>,
     recent: BTreeMap<u64, Arc<EventRow>>,
     loads: BTreeMap<Token, (StreamId, u64)>,

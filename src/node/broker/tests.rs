@@ -411,16 +411,28 @@ fn a_message_under_way_is_marked_so_after_a_connection_that_the_log_opened_too_l
 }
 
 #[test]
-fn what_was_under_way_here_is_forgotten_when_the_client_connects_elsewhere() {
-    let mut bench = with_m1_under_way();
-    bench.decide();
-    let command = Command::OpenClientSession {
-        client_id: format!("{ACCOUNT}/listener"),
-        account: ACCOUNT.to_owned(),
-        clean_start: false,
-        expiry_s: 3_600,
-        node: NodeId(2),
-    };
-    bench.apply(vec![Proposal { request: RequestId([5; 16]), command }]);
-    assert!(bench.broker.parked.is_empty());
+fn what_was_under_way_here_is_still_known_after_the_client_was_elsewhere() {
+    for acknowledged in [false, true] {
+        let mut bench = with_m1_under_way();
+        bench.decide();
+        let client_id = format!("{ACCOUNT}/listener");
+        let elsewhere = Command::OpenClientSession {
+            client_id: client_id.clone(),
+            account: ACCOUNT.to_owned(),
+            clean_start: false,
+            expiry_s: 3_600,
+            node: NodeId(2),
+        };
+        bench.apply(vec![Proposal { request: RequestId([5; 16]), command: elsewhere }]);
+        if acknowledged {
+            let fence = bench.state.client_sessions().next().unwrap().fence;
+            let taken = bench.state.client_queue(&client_id, 0).map(|(place, _)| place).collect();
+            let command = Command::AckMessages { client_id, fence, taken };
+            bench.apply(vec![Proposal { request: RequestId([6; 16]), command }]);
+        }
+        bench.come_back(1, 3);
+        bench.decide();
+        let again: &[&str] = if acknowledged { &[] } else { &["m1 dup"] };
+        assert_eq!(bench.heard(3), again);
+    }
 }
