@@ -85,9 +85,10 @@ impl OneHome {
         }
     }
 
-    fn handed(&mut self, at: Duration, of: Counter, number: u32) -> Option<String> {
+    fn handed(&mut self, at: Duration, of: Counter, number: u32, is_late: bool) -> Option<String> {
         let known = self.counters.get_mut(&of)?;
-        if !known.left.insert(number) {
+        // What came too late may come again in time.
+        if !known.left.insert(number) || is_late {
             return None;
         }
         let (home, epoch): Home = known.granted.home(number)?;
@@ -124,9 +125,9 @@ impl Invariant for OneHome {
                 let of: (DevEui, DevAddr) = (*device, *dev_addr);
                 self.granted((seen.at, node), *index, of, grant)
             }
-            Fact::DownlinkHanded { how, .. } if self.lateness.is_late(seen.at, how) => None,
-            Fact::DownlinkHanded { device, dev_addr, f_cnt, .. } => {
-                self.handed(seen.at, (*device, *dev_addr), *f_cnt)
+            Fact::DownlinkHanded { device, dev_addr, f_cnt, how, .. } => {
+                let is_late = self.lateness.is_late(seen.at, how);
+                self.handed(seen.at, (*device, *dev_addr), *f_cnt, is_late)
             }
             Fact::DiskLost { .. } => {
                 self.void = true;
