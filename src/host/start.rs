@@ -46,6 +46,8 @@ use crate::world::{Kept, World};
 const EVENTS_MAX: usize = 4_096;
 /// How often the links are looked at.
 const LINES_LOOK: Duration = Duration::from_millis(50);
+/// A way that is longer or shorter by more than this is told.
+const TRANSIT_APART: Duration = Duration::from_millis(5);
 
 /// Whether the storage must be set aside before this node starts: it has left the cluster whose
 /// data lies there.
@@ -365,7 +367,7 @@ async fn watch_lines<W: World>(
     local: Mailbox<W::Runtime, Local<W::Runtime>>,
     fatal: Fatal<W::Runtime>,
 ) {
-    let mut told: BTreeMap<u64, Option<u64>> = BTreeMap::new();
+    let mut told: BTreeMap<u64, (Option<u64>, Duration)> = BTreeMap::new();
     loop {
         let lines = peers.lines();
         for (id, line) in &lines {
@@ -374,12 +376,17 @@ async fn watch_lines<W: World>(
             }
             let (node, transit) = (*id, line.transit);
             let tell = |up| local.push(Local::Input(Input::PeerLine { node, up, transit }));
-            let before = told.insert(node, line.lively);
-            if before == Some(line.lively) {
+            let before = told.get(id).copied();
+            let is_as_before = |(lively, told): (Option<u64>, Duration)| {
+                lively == line.lively && transit.abs_diff(told) <= TRANSIT_APART
+            };
+            if before.is_some_and(is_as_before) {
                 continue;
             }
+            told.insert(node, (line.lively, transit));
             // Another connection: the one before has broken, however short the break was.
-            if line.lively.is_none() || before.flatten().is_some() {
+            let last = before.and_then(|(lively, _)| lively);
+            if line.lively.is_none() || last.is_some_and(|last| Some(last) != line.lively) {
                 tell(false);
             }
             if line.lively.is_some() {

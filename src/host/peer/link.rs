@@ -328,7 +328,8 @@ impl<W: World> Shared<W> {
     fn heard(&self, round_trip: Option<Duration>) {
         let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
         pulse.heard = Some(self.peers.now());
-        if let Some(round_trip) = round_trip {
+        // Beyond, somebody stood still: that is no way's length.
+        if let Some(round_trip) = round_trip.filter(|round_trip| *round_trip < SILENT_AFTER) {
             pulse.round_trip = round_trip;
         }
     }
