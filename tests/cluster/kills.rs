@@ -1,5 +1,5 @@
-//! Nodes die under load: three processes, gateways that go to the next node when theirs is silent,
-//! a subscriber whose session is the cluster's.
+//! Nodes die under load, or come: up to three processes, gateways that go to the next node when
+//! theirs is silent, a subscriber whose session is the cluster's.
 //!
 //! What must hold is asserted: no uplink that a node which lived on has taken is lost, no event id
 //! has two contents, no downlink number two frames. Times are measured and printed, never asserted.

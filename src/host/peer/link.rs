@@ -1,8 +1,8 @@
 //! The way to one other node: connects, asks, and connects again when the connection has broken.
 //!
 //! What is asked while there is no connection fails at once; what was asked over a connection that
-//! broke is *unknown*. Every quarter second a link that hears nothing asks whether the other side
-//! is alive; one that gets no answer for three seconds gives the connection up.
+//! broke is *unknown*. Every quarter second a link asks whether the other side is alive, and
+//! measures the way; one that gets no answer for three seconds gives the connection up.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
