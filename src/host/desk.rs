@@ -259,13 +259,19 @@ impl<W: World> Office<W> {
         };
         let feature_level = caller.hello.feature_level;
         let command = Command::AdmitMember { plate, feature_level, replaces };
-        let raft_id = match self.decide(RequestId(request), command).await {
-            Some(Reply::Admitted(id)) => id.0,
+        let id = match self.decide(RequestId(request), command).await {
+            Some(Reply::Admitted(id)) => id,
             Some(Reply::Refused(refusal)) => {
                 return Answer::No(Denial::Refused(refusal.to_string()));
             }
             Some(_) | None => return Answer::No(Denial::NoQuorum),
         };
+        // The log answers a question that comes again as it did then: the place may be gone by now,
+        // or taken by the asker before it lost its log.
+        if self.look(move |state| is_taken(state, id)).await.unwrap_or(false) {
+            let why = "that admission is used up: ask under another name";
+            return Answer::No(Denial::Refused(why.to_owned()));
+        }
         // It may have begun meanwhile; the newcomer asks others, or this node's new cluster.
         if peers.hello().joining {
             return because(JOINING);
@@ -273,7 +279,7 @@ impl<W: World> Office<W> {
         let members = self.look(contacts).await.unwrap_or_default();
         Answer::Admitted(Box::new(Admission {
             cluster: self.identity.cluster,
-            raft_id,
+            raft_id: id.0,
             data_key: *self.data_key,
             members,
         }))
@@ -405,4 +411,10 @@ fn replaced(state: &State, plate: &Nameplate, alive: &[u64]) -> Option<NodeId> {
         (same_key || same_name) && !on_its_way
     });
     candidates.next().map(|(id, _)| id)
+}
+
+/// Whether whoever was admitted under this id has begun as that member, or is none any more.
+fn is_taken(state: &State, id: NodeId) -> bool {
+    let member = state.members().find(|(other, _)| *other == id);
+    member.is_some_and(|(_, member)| member.status != MemberStatus::Joining || member.boot > 0)
 }

@@ -160,7 +160,11 @@ impl<W: World> Forming<W> {
             .iter()
             .map(|target| Link::open(self.peers.clone(), target.clone(), None))
             .collect();
-        let mut request = self.draw_request();
+        let kept = self.disk.database().meta(Meta::Admission)?;
+        let mut request = match kept.and_then(|bytes| bytes[..].try_into().ok()) {
+            Some(request) => request,
+            None => self.draw_request().await?,
+        };
         let admission = loop {
             let mut found = None;
             for link in &links {
@@ -175,7 +179,7 @@ impl<W: World> Forming<W> {
                         tracing::warn!(reason = %why, "not admitted");
                         // The log keeps its answer: under the same name it would be refused for
                         // ever, also when nothing stands in the way any more.
-                        request = self.draw_request();
+                        request = self.draw_request().await?;
                     }
                     Ok(_) | Err(_) => {}
                 }
@@ -197,11 +201,16 @@ impl<W: World> Forming<W> {
         self.begin(identity, Zeroizing::new(data_key)).await
     }
 
-    /// A name for a question to the log.
-    fn draw_request(&self) -> [u8; 16] {
+    /// A name under which to ask the log for admission. It is kept before it is used: whom this
+    /// node asked before a restart may still put that question to the log, and under two names
+    /// the later entry would take back what the other gave.
+    async fn draw_request(&self) -> Result<[u8; 16], FormError> {
         let mut request = [0; 16];
         request.copy_from_slice(&self.world.seed()[..16]);
-        request
+        let value = Bytes::copy_from_slice(&request);
+        let put = Op::PutMeta { key: Meta::Admission, value };
+        self.disk.commit(Batch::new().with(put)).await?;
+        Ok(request)
     }
 
     async fn with_seeds(&mut self, list: SeedList) -> Result<Formed, FormError> {

@@ -19,6 +19,8 @@ pub enum Meta {
     Boot,
     /// What this node has promised while its cluster was founded.
     Founding,
+    /// Under which name this node asks to be admitted.
+    Admission,
     /// Between which event rows some are missing that other members have.
     Rows,
 }
@@ -33,6 +35,7 @@ impl Meta {
             Self::Identity => "identity",
             Self::Boot => "boot",
             Self::Founding => "founding",
+            Self::Admission => "admission",
             Self::Rows => "rows",
         }
     }
