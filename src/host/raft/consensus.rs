@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use clock::Duration;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 use openraft::raft::{ClientWriteResult, FlushPoint};
 use openraft::{Raft, RaftMetrics};
-use openraft_rt::{AsyncRuntime, Select2, WatchReceiver, WatchSender};
+use openraft_rt::{AsyncRuntime, Select2, Select3, WatchReceiver, WatchSender};
 
 use super::log::{Fault, LogStore};
 use super::machine::Machine;
@@ -28,6 +29,9 @@ use super::types::{LogId, Payload, Responder, TypeConfig};
 use crate::disk::Disk;
 use crate::runtime::{OnceRx, WatchRx, WatchTx, once, watched};
 use crate::storage::{Batch, Op, StorageError};
+
+/// How often to look whether the storage has stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 type RaftOf<R, D, M> = Raft<TypeConfig<R>, StateMachine<R, D, M>>;
 type Metrics<R> = RaftMetrics<TypeConfig<R>>;
@@ -575,11 +579,16 @@ async fn watch_over<R: AsyncRuntime, D: Disk, M: Machine>(
                 None => Ended::Failed(text),
             };
         }
+        // openraft hears of its own writes alone; a piece of a snapshot may be the one that failed.
+        if let Some(failure) = inner.disk.database().stopped() {
+            return Ended::Failed(failure.to_string());
+        }
         inner.bound_the_log().await;
-        match R::select2(ending.changed(), run.metrics.changed()).await {
-            Select2::First(_) => return Ended::Told,
-            Select2::Second(Ok(())) => {}
-            Select2::Second(Err(_)) => return Ended::Failed("ended without a reason".to_string()),
+        let look = R::sleep(LOOK_EVERY);
+        match R::select3(ending.changed(), run.metrics.changed(), look).await {
+            Select3::First(_) => return Ended::Told,
+            Select3::Second(Ok(())) | Select3::Third(()) => {}
+            Select3::Second(Err(_)) => return Ended::Failed("ended without a reason".to_string()),
         }
     }
 }

@@ -200,6 +200,22 @@ fn a_full_disk_refuses_a_piece_and_takes_it_later() {
 }
 
 #[test]
+fn an_fsync_that_fails_under_a_piece_stops_the_node() {
+    run(async {
+        let torn = TornDisk::default();
+        let (node, _, _) = start(&torn, settings()).await;
+        propose(&node, 0..1).await;
+        let transfer = begin(&node, opening(50, 1_000, 2)).await;
+        torn.arm(DiskFault::Sync(0));
+        assert!(is_refused(&piece(&node, transfer, 0).await));
+        let health =
+            until(&node, |health| matches!(health.standing, Standing::Stopped { .. })).await;
+        let Standing::Stopped { text } = health.standing else { unreachable!() };
+        assert!(text.contains("fsync failed"), "{text}");
+    });
+}
+
+#[test]
 fn pieces_of_a_snapshot_cut_short_by_a_power_cut_are_swept() {
     run(async {
         let torn = TornDisk::default();
