@@ -34,6 +34,8 @@ struct Node {
     applied_now: Option<u64>,
     /// Its vote in this boot.
     vote: Option<(u64, u64, bool)>,
+    /// The one before it, which stands if the disk refuses that one.
+    vote_before: Option<(u64, u64, bool)>,
 }
 
 /// Watches S10.
@@ -63,10 +65,16 @@ impl OneLog {
         match *step {
             RaftStep::Numbered(member) => {
                 let node = self.node(name);
-                (node.member, node.applied_now, node.vote) = (member, None, None);
+                (node.member, node.applied_now) = (member, None);
+                (node.vote, node.vote_before) = (None, None);
                 None
             }
             RaftStep::Voted { term, leader, elected } => self.voted(name, (term, leader, elected)),
+            RaftStep::Unvoted => {
+                let node = self.node(name);
+                node.vote = node.vote_before;
+                None
+            }
             RaftStep::Stored { index, term, hash } => self.stored(name, index, (term, hash)),
             RaftStep::Cut(index) => {
                 let node = self.node(name);
@@ -108,6 +116,7 @@ impl OneLog {
         self.before_term.entry(term).or_insert(last);
         let node = self.node(name);
         let before = node.vote.replace(vote);
+        node.vote_before = before;
         let went_back = before.filter(|(known, for_whom, _)| {
             *known > term || *known == term && *for_whom != leader && !elected
         });
@@ -308,6 +317,14 @@ mod tests {
         violated([voted("n3", 2, 3, true)], "leads term 2 with None at 1");
         violated([voted("n2", 2, 2, false), voted("n2", 2, 3, false)], "votes for 3 in 2");
         violated([voted("n2", 3, 2, false), voted("n2", 2, 3, false)], "votes for 3 in 2");
+    }
+
+    #[test]
+    fn a_vote_that_the_disk_refused_was_not_given() {
+        let refused = || [voted("n2", 3, 2, false), raft("n2", RaftStep::Unvoted)];
+        passes(refused().into_iter().chain([voted("n2", 3, 3, false)]));
+        let again = [voted("n2", 2, 2, false)].into_iter().chain(refused());
+        violated(again.chain([voted("n2", 2, 3, false)]), "votes for 3 in 2");
     }
 
     #[test]

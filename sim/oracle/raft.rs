@@ -14,6 +14,8 @@ pub enum RaftStep {
         /// A quorum has elected that one.
         elected: bool,
     },
+    /// Its disk has refused that vote: the one before it stands.
+    Unvoted,
     /// It has written an entry to its log; what stood there and behind it is gone.
     Stored {
         /// Position in the log.

@@ -114,6 +114,9 @@ pub trait Onlooker: Send + Sync + std::fmt::Debug {
     /// Anything is on its way to the disk, in this order.
     fn writes(&self, op: &Op);
 
+    /// What was on its way to the disk is not stored: the node is told so.
+    fn refused(&self, op: &Op);
+
     /// What is written now will be durable after so much time.
     fn waits(&self, wait: Duration);
 }
@@ -160,6 +163,7 @@ impl Store {
             let (batches, answers): (Vec<_>, Vec<_>) =
                 Gather(&self.waiting).await.into_iter().unzip();
             let results = self.database.commit(&batches);
+            self.tell_refused(&batches, &results);
             let flush = self.disk.enqueue();
             if let Some(onlooker) = &self.onlooker {
                 onlooker.waits(flush.done_at.saturating_sub(virtual_now()));
@@ -173,6 +177,14 @@ impl Store {
                 return;
             }
             answer(&mut pending);
+        }
+    }
+
+    fn tell_refused(&self, batches: &[Batch], results: &[Answer]) {
+        let Some(onlooker) = &self.onlooker else { return };
+        let refused = batches.iter().zip(results).filter(|(_, result)| result.is_err());
+        for op in refused.flat_map(|(batch, _)| batch.ops()) {
+            onlooker.refused(op);
         }
     }
 }

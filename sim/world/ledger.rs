@@ -256,6 +256,10 @@ impl Onlooker for Clerk {
         scribe::written(&self.node, &self.record, op);
     }
 
+    fn refused(&self, op: &Op) {
+        scribe::refused(&self.node, &self.record, op);
+    }
+
     fn waits(&self, wait: Duration) {
         if wait >= STALL_MIN {
             let text = format!("the disk takes {} ms", wait.as_millis());

@@ -122,6 +122,13 @@ pub(super) fn written(node: &str, record: &Record, op: &Op) {
     }
 }
 
+/// A node's disk has not stored what was on its way.
+pub(super) fn refused(node: &str, record: &Record, op: &Op) {
+    if let Op::PutMeta { key: Meta::Vote, .. } = op {
+        record.tell(Fact::Raft { node: node.to_owned(), step: RaftStep::Unvoted });
+    }
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is not about the log")]
 fn step_of(op: &Op) -> Result<Option<RaftStep>, StorageError> {
     Ok(Some(match op {
