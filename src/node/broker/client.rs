@@ -1,6 +1,6 @@
 //! One connected client: its connection, its session, and what it may see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use clock::Instant;
@@ -68,8 +68,10 @@ pub(crate) struct Client {
     pub(crate) events_from: u64,
     /// Rows of the event log are on their way for it.
     pub(crate) loading: bool,
-    /// Places the client has taken that the log does not know of.
+    /// Places the client has taken that the log was not told of.
     pub(crate) taken: Vec<u64>,
+    /// Those of which it was told, and which it may not have struck off yet.
+    pub(crate) told: BTreeSet<u64>,
     /// When the log shall be told of them.
     pub(crate) tell_at: Option<Instant>,
     /// Bytes with the host that are not yet with the network.
@@ -97,6 +99,7 @@ impl Client {
             events_from: 0,
             loading: false,
             taken: Vec::new(),
+            told: BTreeSet::new(),
             tell_at: None,
             handed_over: 0,
             paused: false,

@@ -11,7 +11,7 @@ use store::model::{MqttAccount, PasswordHash};
 use store::{Command, Reply};
 
 use super::client::{Client, Identity, Phase};
-use super::deliver::Route;
+use super::deliver::{Route, took};
 use super::message::Message;
 use super::parked::{Parked, last_place};
 use super::{Broker, BrokerView, Note, PARKED_MAX, PASSWORDS_MAX, REMEMBERED_MAX, Waiting};
@@ -175,11 +175,14 @@ impl Broker {
         let name = client.name().to_owned();
         if let Some(parked) = self.parked.remove(&name)
             && *present
-            && let Ok(session) =
-                Session::restore(self.config.session, parked.into_state(view.state, &name))
         {
-            client.next_place = 1 + last_place(&session);
-            client.session = session;
+            let (state, taken) = parked.into_parts(view.state, &name);
+            if let Ok(session) = Session::restore(self.config.session, state) {
+                let last = taken.last().copied().unwrap_or(0);
+                client.next_place = 1 + last_place(&session).max(last);
+                client.session = session;
+            }
+            taken.into_iter().for_each(|place| took(client, Some(place), view.now.instant));
         }
         let wanted: Vec<_> = view.state.subscriptions(&name).cloned().collect();
         for subscription in &wanted {
@@ -281,7 +284,8 @@ impl Broker {
             );
             client.session.disconnected();
             if !ends && self.parked.len() < PARKED_MAX {
-                self.parked.insert(name.clone(), Parked::new(client.session.into_state()));
+                let parked = Parked::new(client.session.into_state(), client.told);
+                self.parked.insert(name.clone(), parked);
             }
         }
         if let (true, Some(will)) = (closed.publish_will, client.will) {

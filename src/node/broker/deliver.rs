@@ -342,6 +342,8 @@ impl Broker {
         let (Some(fence), false) = (client.fence, client.taken.is_empty()) else { return };
         let taken = core::mem::take(&mut client.taken);
         let client_id = client.name().to_owned();
+        client.told.retain(|place| is_queued(view.state, &client_id, *place));
+        client.told.extend(&taken);
         self.propose(Waiting::Nobody, Command::AckMessages { client_id, fence, taken });
     }
 }
@@ -361,7 +363,12 @@ pub(super) fn wants_queue(state: &State, message: &Message) -> bool {
     message.qos > Qos::AtMostOnce && (message.retain || wanted())
 }
 
-fn took(client: &mut Client, place: Option<u64>, now: Instant) {
+/// Whether the log still holds this place of a session's queue.
+pub(super) fn is_queued(state: &State, client_id: &str, place: u64) -> bool {
+    state.client_queue(client_id, place).next().is_some_and(|(at, _)| at == place)
+}
+
+pub(super) fn took(client: &mut Client, place: Option<u64>, now: Instant) {
     if let Some(place) = place {
         client.taken.push(place);
         client.tell_at.get_or_insert(now + TELL_AFTER);

@@ -6,33 +6,42 @@ use std::collections::BTreeSet;
 use mqtt::{Inflight, Session, SessionState, Stage};
 use store::State;
 
+use super::deliver::is_queued;
 use super::message::Held;
 
 /// A session without a connection here.
 #[derive(Debug)]
 pub(super) struct Parked {
     state: SessionState<Held>,
+    /// Places that the client has acknowledged here. The log struck none off if by then another
+    /// node had the session.
+    taken: BTreeSet<u64>,
     /// Its client was connected to another node since, and may have acknowledged there.
     pub(super) elsewhere: bool,
 }
 
 impl Parked {
-    pub(super) const fn new(state: SessionState<Held>) -> Self {
-        Self { state, elsewhere: false }
+    pub(super) const fn new(state: SessionState<Held>, taken: BTreeSet<u64>) -> Self {
+        Self { state, taken, elsewhere: false }
     }
 
-    /// Where the session goes on; of a client that was elsewhere what the log still holds for it.
-    pub(super) fn into_state(self, log: &State, client_id: &str) -> SessionState<Held> {
-        let Self { mut state, elsewhere } = self;
+    /// Where the session goes on, and what of the log's queue its client has acknowledged; of a
+    /// client that was elsewhere what the log still holds for it.
+    pub(super) fn into_parts(
+        self,
+        log: &State,
+        client_id: &str,
+    ) -> (SessionState<Held>, BTreeSet<u64>) {
+        let Self { mut state, mut taken, elsewhere } = self;
+        taken.retain(|place| is_queued(log, client_id, *place));
         if elsewhere {
-            let queue: BTreeSet<u64> =
-                log.client_queue(client_id, 0).map(|(place, _)| place).collect();
-            let is_held = |place: Option<u64>| place.is_some_and(|place| queue.contains(&place));
+            let is_held =
+                |place: Option<u64>| place.is_some_and(|place| is_queued(log, client_id, place));
             state.inflight.retain(|inflight| is_held(place_of(inflight)));
             state.queue.retain(|queued| is_held(queued.message.place));
             state.awaiting_rel.clear();
         }
-        state
+        (state, taken)
     }
 }
 

@@ -411,19 +411,47 @@ fn a_message_under_way_is_marked_so_after_a_connection_that_the_log_opened_too_l
 }
 
 #[test]
+fn what_a_client_has_acknowledged_here_does_not_come_again_after_it_was_elsewhere() {
+    let mut bench = Bench::serving();
+    bench.connect(1, lasting("listener"));
+    bench.subscribe(1, "plant/#");
+    bench.connect(2, config(Version::V5, "publisher"));
+    bench.publish(2, "plant/a", "m1");
+    bench.decide();
+    assert_eq!(bench.heard(1), ["m1"]);
+    // Another node has opened the session before the log is told: it strikes nothing off.
+    let client_id = format!("{ACCOUNT}/listener");
+    bench.apply(vec![opened_elsewhere(&client_id)]);
+    bench.with(|broker, view| broker.handle_closed(view, StreamId(1)));
+    bench.decide();
+    assert_eq!(bench.state.client_queue(&client_id, 0).count(), 1);
+    bench.publish(2, "plant/a", "m2");
+    bench.come_back(1, 3);
+    bench.decide();
+    bench.pass(1_000);
+    bench.decide();
+    assert_eq!(bench.heard(3), ["m2"]);
+    assert_eq!(bench.state.client_queue(&client_id, 0).count(), 0);
+}
+
+fn opened_elsewhere(client_id: &str) -> Proposal {
+    let command = Command::OpenClientSession {
+        client_id: client_id.to_owned(),
+        account: ACCOUNT.to_owned(),
+        clean_start: false,
+        expiry_s: 3_600,
+        node: NodeId(2),
+    };
+    Proposal { request: RequestId([5; 16]), command }
+}
+
+#[test]
 fn what_was_under_way_here_is_still_known_after_the_client_was_elsewhere() {
     for acknowledged in [false, true] {
         let mut bench = with_m1_under_way();
         bench.decide();
         let client_id = format!("{ACCOUNT}/listener");
-        let elsewhere = Command::OpenClientSession {
-            client_id: client_id.clone(),
-            account: ACCOUNT.to_owned(),
-            clean_start: false,
-            expiry_s: 3_600,
-            node: NodeId(2),
-        };
-        bench.apply(vec![Proposal { request: RequestId([5; 16]), command: elsewhere }]);
+        bench.apply(vec![opened_elsewhere(&client_id)]);
         if acknowledged {
             let fence = bench.state.client_sessions().next().unwrap().fence;
             let taken = bench.state.client_queue(&client_id, 0).map(|(place, _)| place).collect();
