@@ -128,8 +128,6 @@ pub(super) struct Answer {
     pub(super) home_epoch: u32,
     pub(super) f_cnt_down: u32,
     pub(super) item_id: Option<[u8; 16]>,
-    /// It was on its way to a gateway.
-    pub(super) left: bool,
     /// A gateway has reported it as sent.
     pub(super) sent: bool,
     /// Repetitions it may still answer.
@@ -150,14 +148,12 @@ pub(super) enum Repeat {
 }
 
 impl Repeat {
-    /// Its number is from an older grant than the newest, and it never left, or perhaps: no gateway
-    /// has reported it as sent. Under the newest grant the device takes an answer in any case. A
-    /// queue item that may have left is in no other answer; of one that has not its application was
-    /// told so.
+    /// Its number is from an older grant than the newest, and no gateway has reported it as sent:
+    /// the device takes an answer under the newest grant in any case. Of a queue item in this one
+    /// the application was told that nobody sent it.
     pub(super) const fn is_overtaken(&self, newest: u32) -> bool {
         let Self::Answer(answer) = self else { return false };
-        let worthless = !answer.left || !answer.sent && answer.item_id.is_none();
-        worthless && answer.home_epoch < newest
+        !answer.sent && answer.home_epoch < newest
     }
 }
 
@@ -201,13 +197,6 @@ impl AnswerMemory {
         let Some(left) = answer.repeats_left.checked_sub(1) else { return Some(Repeat::TooOften) };
         answer.repeats_left = left;
         Some(Repeat::Answer(answer.clone()))
-    }
-
-    /// The device's last answer is on its way to a gateway.
-    pub(super) fn mark_left(&mut self, dev_eui: DevEui, f_cnt_down: u32) {
-        if let Some(answer) = self.numbered(dev_eui, f_cnt_down) {
-            answer.left = true;
-        }
     }
 
     /// A gateway has reported the device's last answer as sent.
@@ -424,7 +413,6 @@ mod tests {
             bytes: Bytes::new(),
             f_cnt_down: 5,
             item_id: None,
-            left: true,
             sent: false,
             repeats_left: REPEATS_MAX,
         }
@@ -436,9 +424,6 @@ mod tests {
         assert!(overtaken(answer(10)));
         assert!(!overtaken(Answer { home_epoch: 2, ..answer(10) }));
         assert!(!overtaken(Answer { sent: true, ..answer(10) }), "the device may have it");
-        let item = Answer { item_id: Some([1; 16]), ..answer(10) };
-        assert!(!overtaken(item.clone()));
-        assert!(overtaken(Answer { left: false, ..item }));
         assert!(!Repeat::TooOften.is_overtaken(2));
     }
 

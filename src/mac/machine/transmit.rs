@@ -245,9 +245,6 @@ impl Mac {
             let over = next.latest + OVER_AFTER + Duration::from_micros(slot.airtime_us.into());
             let what = (&transmission.bytes, slot);
             self.calendar.book(now.instant, over, next.gateway, downlink_id, what);
-            if let Some(numbered) = transmission.numbered {
-                self.answers.mark_left(flow.key.dev_eui(), numbered.f_cnt_down);
-            }
             self.effects.push_back(Effect::Send(next.downlink(downlink_id, &transmission)));
             flow.links.push(Link::Downlink(next.gateway, downlink_id));
             transmission.sent.push((downlink_id, next));
@@ -340,7 +337,6 @@ impl Mac {
             bytes,
             f_cnt_down,
             item_id,
-            left: false,
             sent: false,
             repeats_left: REPEATS_MAX,
         };
