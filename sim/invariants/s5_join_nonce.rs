@@ -3,13 +3,15 @@
 //!
 //! Source: requirements, part G, S5; LoRaWAN 1.0.4 §6.2.6. A JoinNonce used twice would derive the
 //! same session keys again from the same DevNonce. A cluster founded anew on an empty disk knows
-//! nothing of the old one and begins anew.
+//! nothing of the old one and begins anew. What a node holds back until its window is over is heard
+//! by no device.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lorawan::{DevEui, JoinNonce};
 
+use super::lateness::Lateness;
 use super::{Invariant, Violation, violation};
 use crate::oracle::{Fact, Seen};
 
@@ -23,6 +25,7 @@ struct Accepts {
 #[derive(Debug, Default)]
 pub struct JoinNonceRises {
     devices: BTreeMap<DevEui, Accepts>,
+    lateness: Lateness,
 }
 
 impl JoinNonceRises {
@@ -49,10 +52,12 @@ impl Invariant for JoinNonceRises {
     }
 
     fn observe(&mut self, seen: &Seen) -> Vec<Violation> {
+        self.lateness.observe(seen);
         #[expect(clippy::wildcard_enum_match_arm, reason = "two facts concern it")]
         let wrong = match &seen.fact {
-            Fact::JoinAcceptHanded { dev_eui, join_nonce, bytes, .. } => {
-                self.left(*dev_eui, *join_nonce, bytes)
+            Fact::JoinAcceptHanded { how, dev_eui, join_nonce, bytes, .. } => {
+                let wrong = self.left(*dev_eui, *join_nonce, bytes);
+                wrong.filter(|_| !self.lateness.is_late(seen.at, how))
             }
             Fact::DiskLost { wiped: true, .. } => {
                 self.devices.clear();
@@ -66,7 +71,7 @@ impl Invariant for JoinNonceRises {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::{disk_lost, join_accept, judge};
+    use super::super::history::{disk_lost, heard_at, join_accept, judge, transmission};
     use super::*;
 
     #[test]
@@ -81,6 +86,19 @@ mod tests {
         assert!(judge(&mut JoinNonceRises::default(), history).is_empty());
         let anew = [join_accept(7, 9, b"nine"), disk_lost(true), join_accept(8, 0, b"zero")];
         assert!(judge(&mut JoinNonceRises::default(), anew).is_empty());
+    }
+
+    #[test]
+    fn what_leaves_when_its_window_is_over_passes() {
+        let how = transmission();
+        for (counter, found) in [(0, 1), (how.tmst.unwrap(), 0)] {
+            let history = [
+                join_accept(8, 5, b"five"),
+                heard_at(how.gateway, counter),
+                join_accept(7, 4, b"four"),
+            ];
+            assert_eq!(judge(&mut JoinNonceRises::default(), history).len(), found);
+        }
     }
 
     #[test]
