@@ -11,6 +11,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use clock::{Duration, Instant};
 use cluster::founding::{Config, Effect, Founding, Genesis, Hello as SeedHello, Message, SeedList};
 use cluster::identity::{NodeKey, PeerAddress};
+use sabotage::Bug;
 use sha2::{Digest as _, Sha256};
 use store::Id;
 use zeroize::Zeroizing;
@@ -162,8 +163,8 @@ impl<W: World> Forming<W> {
             .collect();
         let kept = self.disk.database().meta(Meta::Admission)?;
         let mut request = match kept.and_then(|bytes| bytes[..].try_into().ok()) {
-            Some(request) => request,
-            None => self.draw_request().await?,
+            Some(request) if !sabotage::planted(Bug::AdmissionRenamed) => request,
+            _ => self.draw_request().await?,
         };
         let admission = loop {
             let mut found = None;

@@ -147,6 +147,8 @@ bugs! {
     StalePath: "stale-path", ["V5"], "gateway_moves_node";
     /// A follower answers from its own state, however old that is.
     ReadWithoutBarrier: "read-without-barrier", ["S9"], "cluster_api_histories";
+    /// A node that was restarted while it asked to be admitted asks again under another name.
+    AdmissionRenamed: "admission-renamed", ["S22"], "joiner_loses_power";
     /// Whoever does not know the cookie is told so.
     StrangerAnswered: "stranger-answered", ["S15"], "dedup_across_nodes";
 
