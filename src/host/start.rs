@@ -334,6 +334,7 @@ fn meet<W: World>(
         devices: 0,
         joining: false,
         started: world.now().wall.unix_micros(),
+        connection: None,
     };
     let identity = crate::peer::noise::Identity::new(Zeroizing::new(secret));
     Ok(Peers::new(world.clone(), identity, settings.cookie.clone(), hello))

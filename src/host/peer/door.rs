@@ -13,6 +13,7 @@ use clock::Duration;
 use cluster::identity::NodeKey;
 
 use super::Peers;
+use super::latest::Latest;
 use super::message::{Answer, Ask, Denial, Frame, Greeting, Hello, Tell, decode, encode};
 use super::noise::{self, Channel, NoiseError, Opener, Sealer};
 use crate::mailbox::{Inbox, Mailbox, mailbox};
@@ -61,6 +62,7 @@ pub(crate) struct Door<W: World, D> {
     desk: Arc<D>,
     knocks: Mutex<Knocks<W::Runtime>>,
     connections: AtomicUsize,
+    latest: Latest<W::Runtime>,
 }
 
 /// Handshakes under way, in the order of their coming, and how each is told to give way.
@@ -107,7 +109,8 @@ impl Drop for Counted<'_> {
 impl<W: World, D: Desk> Door<W, D> {
     pub(crate) fn new(peers: Peers<W>, desk: Arc<D>) -> Arc<Self> {
         let knocks = Mutex::new(Knocks { next: 0, open: BTreeMap::new() });
-        Arc::new(Self { peers, desk, knocks, connections: AtomicUsize::new(0) })
+        let (connections, latest) = (AtomicUsize::new(0), Latest::new());
+        Arc::new(Self { peers, desk, knocks, connections, latest })
     }
 
     fn knocks(&self) -> MutexGuard<'_, Knocks<W::Runtime>> {
@@ -139,9 +142,11 @@ impl<W: World, D: Desk> Door<W, D> {
         self.knocks().open.remove(&number);
         match greeted {
             Select2::First(Ok(Ok(Some(visit)))) => {
-                let connection = Counted::enter(&self.connections, CONNECTIONS_MAX);
-                if connection.is_some() {
-                    self.attend(visit).await;
+                let counted = Counted::enter(&self.connections, CONNECTIONS_MAX);
+                if counted.is_some()
+                    && let Some((ending, _open)) = self.latest.enter(&visit.caller)
+                {
+                    W::Runtime::select2(self.attend(visit), ending).await;
                 }
             }
             Select2::First(Ok(Ok(None))) => {}

@@ -79,6 +79,10 @@ struct Pulse {
 
 struct Shared<W: World> {
     peers: Peers<W>,
+    /// Which link of this node it is.
+    number: u64,
+    /// How often it has greeted somebody.
+    greetings: AtomicU64,
     address: Mutex<String>,
     /// Who must answer there; `None`: whoever it is.
     expected: Option<NodeKey>,
@@ -115,6 +119,8 @@ impl<W: World> Link<W> {
         let (end, ending) = watched::<W::Runtime, _>(false);
         let (outbox, inbox) = mailbox();
         let shared = Arc::new(Shared {
+            number: peers.number_link(),
+            greetings: AtomicU64::new(0),
             peers,
             address: Mutex::new(address),
             expected,
@@ -305,7 +311,8 @@ impl<W: World> Shared<W> {
         if self.expected.is_some_and(|expected| expected != peer) {
             return Err(text(&"another node answers there"));
         }
-        let ours = self.peers.hello();
+        let greeting = self.greetings.fetch_add(1, Ordering::Relaxed);
+        let ours = Hello { connection: Some((self.number, greeting)), ..self.peers.hello() };
         let mut out = BytesMut::new();
         sealer.seal(&encode(&ours), &mut out);
         writer.write_all(&out).await.map_err(|e| text(&e))?;

@@ -60,6 +60,10 @@ pub(crate) struct Hello {
     #[n(11)]
     #[cbor(default)]
     pub(crate) started: i64,
+    /// Over which of its links it speaks, and how often that has connected: a newer connection
+    /// ends the one before. `None`: its version does not say.
+    #[n(12)]
+    pub(crate) connection: Option<(u64, u64)>,
 }
 
 /// The answer to a [`Hello`].

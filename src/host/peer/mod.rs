@@ -8,6 +8,7 @@
 //! over a connection of its own and answers over the other's.
 
 pub(crate) mod door;
+mod latest;
 pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod noise;
@@ -15,6 +16,7 @@ pub mod probe;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::{Duration, Instant};
@@ -75,6 +77,8 @@ struct Inner<W: World> {
     identity: Identity,
     cookie: CookieKey,
     standing: Mutex<Standing<W>>,
+    /// Links so far.
+    links: AtomicU64,
 }
 
 /// How one link is.
@@ -122,7 +126,8 @@ impl<W: World> Peers<W> {
         };
         let (close, closing) = watched::<W::Runtime, bool>(false);
         let (close, standing) = (Mutex::new(close), Mutex::new(standing));
-        Self(Arc::new(Inner { closing, close, world, identity, cookie, standing }))
+        let links = AtomicU64::new(0);
+        Self(Arc::new(Inner { closing, close, world, identity, cookie, standing, links }))
     }
 
     fn standing(&self) -> MutexGuard<'_, Standing<W>> {
@@ -153,6 +158,11 @@ impl<W: World> Peers<W> {
     /// What this node says of itself now.
     pub(crate) fn hello(&self) -> Hello {
         self.standing().hello.clone()
+    }
+
+    /// A number for one more link.
+    fn number_link(&self) -> u64 {
+        self.0.links.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Says that this node is about to join another; false if it has said so before.
