@@ -12,6 +12,7 @@ pub(crate) mod codec;
 mod consensus;
 mod log;
 pub mod machine;
+mod marks;
 pub(crate) mod network;
 mod serve;
 mod settings;

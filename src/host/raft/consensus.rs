@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
@@ -20,17 +20,18 @@ use openraft_rt::{AsyncRuntime, Select2, Select3, WatchReceiver, WatchSender};
 
 use super::log::{Fault, LogStore};
 use super::machine::Machine;
+use super::marks::Marks;
 use super::network::{Members, Nobody, PeerNetwork};
 use super::serve::Incoming;
 use super::settings::{COMMAND_MAX_BYTES, LOW_SPACE_BYTES, Settings};
 use super::state_machine::{Shared, StateMachine};
-use super::transfer::{Transfer, Watermark};
-use super::types::{LogId, Payload, Responder, TypeConfig};
+use super::transfer::Transfer;
+use super::types::{Payload, Responder, TypeConfig};
 use crate::disk::Disk;
 use crate::runtime::{OnceRx, WatchRx, WatchTx, once, watched};
 use crate::storage::{Batch, Op, StorageError};
 
-/// How often to look whether the storage has stopped.
+/// How often to look whether the storage has stopped; the second time openraft should know.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 type RaftOf<R, D, M> = Raft<TypeConfig<R>, StateMachine<R, D, M>>;
@@ -155,6 +156,8 @@ pub(super) struct Inner<R: AsyncRuntime, D: Disk, M: Machine> {
     incoming: Mutex<Option<Incoming>>,
     /// `None` while a full disk keeps it from running, and after the end.
     raft: RwLock<Option<RaftOf<R, D, M>>>,
+    /// When it last stood still, nobody else voted.
+    pub(super) was_alone: AtomicBool,
     // As for `End`.
     health: Mutex<WatchTx<R, Health>>,
     watch: WatchRx<R, Health>,
@@ -239,6 +242,7 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
             shared,
             incoming: Mutex::new(None),
             raft,
+            was_alone: AtomicBool::new(false),
             health,
             watch,
         };
@@ -339,36 +343,6 @@ struct Run<R: AsyncRuntime> {
     marks: Marks<R>,
 }
 
-/// What only ever rises while openraft works.
-struct Marks<R: AsyncRuntime> {
-    flushed: Watermark<FlushPoint<TypeConfig<R>>>,
-    applied: Watermark<LogId>,
-    snapshot: Watermark<LogId>,
-    term: Watermark<u64>,
-}
-
-impl<R: AsyncRuntime> Marks<R> {
-    const fn new() -> Self {
-        Self {
-            flushed: Watermark::new("what the log has on the disk"),
-            applied: Watermark::new("what is applied"),
-            snapshot: Watermark::new("the snapshot"),
-            term: Watermark::new("the term"),
-        }
-    }
-
-    fn rise(
-        &mut self,
-        metrics: &Metrics<R>,
-        flushed: Option<FlushPoint<TypeConfig<R>>>,
-    ) -> Result<(), String> {
-        self.flushed.rise(flushed)?;
-        self.applied.rise(metrics.last_applied)?;
-        self.snapshot.rise(metrics.snapshot)?;
-        self.term.rise(Some(metrics.current_term))
-    }
-}
-
 impl<R: AsyncRuntime, D: Disk, M: Machine> Inner<R, D, M> {
     pub(super) fn incoming(&self) -> MutexGuard<'_, Option<Incoming>> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
@@ -379,7 +353,10 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Inner<R, D, M> {
     }
 
     fn take_raft(&self) -> Option<RaftOf<R, D, M>> {
-        self.raft.write().unwrap_or_else(PoisonError::into_inner).take()
+        let raft = self.raft.write().unwrap_or_else(PoisonError::into_inner).take()?;
+        let alone = raft.voter_ids().eq([self.settings.raft_id]);
+        self.was_alone.store(alone, Ordering::Relaxed);
+        Some(raft)
     }
 
     /// Changes what is watched; the closure says whether it did.
@@ -567,6 +544,8 @@ async fn watch_over<R: AsyncRuntime, D: Disk, M: Machine>(
     mut run: Run<R>,
     ending: &mut WatchRx<R, bool>,
 ) -> Ended {
+    let mut look = Box::pin(R::sleep(LOOK_EVERY));
+    let mut is_doubtful = false;
     loop {
         let failed = inner.observe(&mut run);
         if *ending.borrow_watched() {
@@ -579,16 +558,21 @@ async fn watch_over<R: AsyncRuntime, D: Disk, M: Machine>(
                 None => Ended::Failed(text),
             };
         }
-        // openraft hears of its own writes alone; a piece of a snapshot may be the one that failed.
-        if let Some(failure) = inner.disk.database().stopped() {
-            return Ended::Failed(failure.to_string());
-        }
         inner.bound_the_log().await;
-        let look = R::sleep(LOOK_EVERY);
-        match R::select3(ending.changed(), run.metrics.changed(), look).await {
+        match R::select3(ending.changed(), run.metrics.changed(), look.as_mut()).await {
             Select3::First(_) => return Ended::Told,
-            Select3::Second(Ok(())) | Select3::Third(()) => {}
+            Select3::Second(Ok(())) => {}
             Select3::Second(Err(_)) => return Ended::Failed("ended without a reason".to_string()),
+            Select3::Third(()) => {
+                // openraft hears of its own writes alone, and of those at once; a piece of a
+                // snapshot may be the one that failed.
+                let failure = inner.disk.database().stopped();
+                if let (true, Some(failure)) = (is_doubtful, failure) {
+                    return Ended::Failed(failure.to_string());
+                }
+                is_doubtful = failure.is_some();
+                look = Box::pin(R::sleep(LOOK_EVERY));
+            }
         }
     }
 }

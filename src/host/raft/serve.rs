@@ -4,6 +4,7 @@
 use std::cmp::Ordering as Order;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use clock::Duration;
@@ -240,10 +241,12 @@ impl<R: AsyncRuntime, D: Disk, M: Machine> Consensus<R, D, M> {
         }
     }
 
-    /// Whether this node decides alone.
+    /// Whether this node decides alone; while openraft stands still, whether it did.
     pub(crate) fn is_alone(&self) -> bool {
-        let Some(raft) = self.inner.raft() else { return true };
-        raft.voter_ids().eq([self.status().id])
+        match self.inner.raft() {
+            Some(raft) => raft.voter_ids().eq([self.status().id]),
+            None => self.inner.was_alone.load(Ordering::Relaxed),
+        }
     }
 
     /// Lets somebody listen.

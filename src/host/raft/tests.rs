@@ -339,6 +339,7 @@ fn a_full_disk_refuses_and_recovers_inside_the_process() {
         torn.arm(DiskFault::Full(0));
         assert_eq!(consensus.propose(command(11)).await, Err(ProposeError::Unknown));
         until(&consensus, |health| health.standing == Standing::Full).await;
+        assert!(consensus.is_alone(), "what it knows may be read");
         assert_eq!(consensus.propose(command(11)).await, Err(ProposeError::Full));
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(consensus.status().standing, Standing::Full);

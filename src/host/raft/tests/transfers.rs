@@ -117,6 +117,22 @@ fn a_member_gets_a_snapshot_in_pieces_although_answers_are_lost() {
 }
 
 #[test]
+fn who_stands_still_is_not_alone_for_that() {
+    run(async {
+        let hall = Hall::default();
+        let (leader, _) = hall.start(1, &[1], settings()).await;
+        until(&leader, |health| health.leader == Some(1)).await;
+        let (other, _) = hall.start(2, &[], settings()).await;
+        leader.add_learner(2).await.unwrap();
+        until(&other, |health| health.leader == Some(1)).await;
+        other.shutdown().await;
+        leader.shutdown().await;
+        assert!(!other.is_alone(), "others decide, and it would not know");
+        assert!(leader.is_alone());
+    });
+}
+
+#[test]
 fn a_snapshot_built_here_spares_the_pieces_of_one_that_is_coming() {
     run(async {
         let (node, _, disk) = start(&TornDisk::default(), settings()).await;
