@@ -69,7 +69,7 @@ impl Mac {
 
     /// A frame that the log accepted before came again: the same bytes, or a bare answer.
     pub(super) fn answer_again(&mut self, now: Now, devices: &impl Devices, flow: &mut Flow) {
-        let Some(question) = self.question(devices, flow) else { return self.done(now, flow) };
+        let Some(question) = self.asked_again(devices, flow) else { return self.done(now, flow) };
         let Body::Data(body) = &mut flow.body else { return self.done(now, flow) };
         body.accepted_at = Some(now.instant);
         let accept = &body.accept;
@@ -316,6 +316,15 @@ impl Mac {
             accept.confirmed || accept.adr_ack_req || answers.sticky || !answers.bytes.is_empty();
         let latest = latest(&flow.heard, &windows, self.config.gateway_delay);
         Some(Question { view, windows, answers, due, latest })
+    }
+
+    /// What a frame that came again asks for; `None` also if the device has said something since:
+    /// it does not listen for this answer any more, whose number may overtake the newer one's.
+    fn asked_again<'a>(&self, devices: &'a impl Devices, flow: &Flow) -> Option<Question<'a>> {
+        let Body::Data(body) = &flow.body else { return None };
+        let question = self.question(devices, flow)?;
+        let is_last = question.view.session.uplink.digest == Some(body.accept.digest);
+        is_last.then_some(question)
     }
 
     fn plan_of(&self, question: &Question<'_>, body: &DataBody, number_only: bool) -> PlanDownlink {

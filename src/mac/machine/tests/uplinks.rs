@@ -98,6 +98,18 @@ fn a_repetition_that_asks_for_nothing_gets_nothing() {
 }
 
 #[test]
+fn a_repetition_beside_a_newer_frame_gets_nothing() {
+    let mut world = World::new("EU868");
+    world.hear_868(1_000, &confirmed_up(10));
+    // The newer one is not accepted yet when the older one comes again.
+    world.hear_868(4_000, &confirmed_up(11));
+    world.hear_868(4_100, &confirmed_up(10));
+    world.run_to(8_000);
+    let times: Vec<_> = world.downlinks().iter().map(|(at, ..)| *at).collect();
+    assert_eq!(times, [1_300, 4_300]);
+}
+
+#[test]
 fn a_repetition_whose_item_was_not_heard_gets_it_again() {
     let mut world = World::new("EU868");
     world.enqueue(1, false, &[9]);
