@@ -48,7 +48,7 @@ sim-test: ## the simulator's own tests, every scenario on fixed and fresh seeds,
 soak: ## the long runs: hours; resumable; one table at the end
 	@deploy/soak.sh
 
-sim-bench: ## simulated seconds and messages per CPU second, three profiles
+sim-bench: ## simulated seconds and messages per CPU second, four profiles
 	$(SIM) bench
 
 bench: ## criterion: parse, MIC, decrypt, apply, ingest

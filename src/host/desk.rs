@@ -415,6 +415,6 @@ fn replaced(state: &State, plate: &Nameplate, alive: &[u64]) -> Option<NodeId> {
 
 /// Whether whoever was admitted under this id has begun as that member, or is none any more.
 fn is_taken(state: &State, id: NodeId) -> bool {
-    let member = state.members().find(|(other, _)| *other == id);
-    member.is_some_and(|(_, member)| member.status != MemberStatus::Joining || member.boot > 0)
+    let begun = |member: &Member| member.status != MemberStatus::Joining || member.boot > 0;
+    state.member(id).is_some_and(begun)
 }

@@ -323,13 +323,7 @@ fn a_5_0_client_is_told_that_its_message_finds_no_room_and_stays() {
 
 #[test]
 fn what_the_log_did_not_take_is_told_again_before_what_came_later() {
-    let mut bench = Bench::serving();
-    bench.connect(1, lasting("listener"));
-    bench.subscribe(1, "plant/#");
-    bench.connect(2, config(Version::V5, "publisher"));
-    bench.publish(2, "plant/a", "m1");
-    bench.decide();
-    assert_eq!(bench.heard(1), ["m1"]);
+    let mut bench = with_m1_heard_by(lasting("listener"));
     // The client has acknowledged and leaves, and the log takes neither.
     bench.act(1, Peer::disconnect);
     bench.fail(ProposalError::DiskFull);
@@ -385,16 +379,22 @@ fn a_retained_message_reaches_who_subscribes_while_it_is_on_its_way() {
     assert_eq!(bench.heard(2), ["m1"]);
 }
 
-/// A session whose client has m1 and has not said so, and is gone; the log decides nothing.
-fn with_m1_under_way() -> Bench {
+/// A listener on stream 1 who has got m1, and who said it on stream 2.
+fn with_m1_heard_by(listener: ClientConfig) -> Bench {
     let mut bench = Bench::serving();
-    let slow = ClientConfig { auto_acknowledge: false, ..lasting("listener") };
-    bench.connect(1, slow);
+    bench.connect(1, listener);
     bench.subscribe(1, "plant/#");
     bench.connect(2, config(Version::V5, "publisher"));
     bench.publish(2, "plant/a", "m1");
     bench.decide();
     assert_eq!(bench.heard(1), ["m1"]);
+    bench
+}
+
+/// A session whose client has m1 and has not said so, and is gone; the log decides nothing.
+fn with_m1_under_way() -> Bench {
+    let slow = ClientConfig { auto_acknowledge: false, ..lasting("listener") };
+    let mut bench = with_m1_heard_by(slow);
     bench.with(|broker, view| broker.handle_closed(view, StreamId(1)));
     bench
 }
@@ -412,13 +412,7 @@ fn a_message_under_way_is_marked_so_after_a_connection_that_the_log_opened_too_l
 
 #[test]
 fn what_a_client_has_acknowledged_here_does_not_come_again_after_it_was_elsewhere() {
-    let mut bench = Bench::serving();
-    bench.connect(1, lasting("listener"));
-    bench.subscribe(1, "plant/#");
-    bench.connect(2, config(Version::V5, "publisher"));
-    bench.publish(2, "plant/a", "m1");
-    bench.decide();
-    assert_eq!(bench.heard(1), ["m1"]);
+    let mut bench = with_m1_heard_by(lasting("listener"));
     // Another node has opened the session before the log is told: it strikes nothing off.
     let client_id = format!("{ACCOUNT}/listener");
     bench.apply(vec![opened_elsewhere(&client_id)]);
