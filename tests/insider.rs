@@ -179,7 +179,7 @@ pub fn read_portion(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// The first words of a node that has no cluster.
+/// The first words of a node that has no cluster, unless they say which.
 #[derive(Clone, Debug)]
 pub struct Hello {
     /// Oldest and newest version of the protocol.
@@ -190,12 +190,16 @@ pub struct Hello {
     pub address: String,
     /// The highest feature level it knows.
     pub feature_level: u32,
+    /// The cluster that it says to be of, under raft id 77.
+    pub cluster: Option<[u8; 16]>,
+    /// The raft id of the member that it means to speak with.
+    pub to: Option<u64>,
 }
 
 impl Default for Hello {
     fn default() -> Self {
         let (name, address) = ("stub@127.0.0.1".to_owned(), "127.0.0.1:9".to_owned());
-        Self { versions: (1, 1), name, address, feature_level: u32::MAX }
+        Self { versions: (1, 1), name, address, feature_level: u32::MAX, cluster: None, to: None }
     }
 }
 
@@ -205,12 +209,21 @@ impl Hello {
         let mut bytes = Vec::new();
         let mut encoder = Encoder::new(&mut bytes);
         let mut write = || {
-            encoder.array(11)?.array(2)?.u32(self.versions.0)?.u32(self.versions.1)?;
-            // No cluster, no raft id, its first start.
-            encoder.null()?.null()?.u64(1)?;
+            encoder.array(14)?.array(2)?.u32(self.versions.0)?.u32(self.versions.1)?;
+            match &self.cluster {
+                Some(cluster) => encoder.bytes(cluster)?.u64(77)?,
+                None => encoder.null()?.null()?,
+            };
+            // Its first start.
+            encoder.u64(1)?;
             encoder.str(&self.name)?.str(&self.address)?.u32(self.feature_level)?;
-            // No seeds, no members, no devices, not joining.
-            encoder.null()?.u32(0)?.u64(0)?.bool(false)?;
+            // No seeds, no members, no devices, not joining, nobody knows since when, over its only
+            // connection.
+            encoder.null()?.u32(0)?.u64(0)?.bool(false)?.i64(0)?.null()?;
+            match self.to {
+                Some(raft_id) => encoder.u64(raft_id)?,
+                None => encoder.null()?,
+            };
             Ok::<_, minicbor::encode::Error<core::convert::Infallible>>(())
         };
         write().expect("writing to a vector cannot fail");

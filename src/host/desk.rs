@@ -21,7 +21,7 @@ use crate::mailbox::Mailbox;
 use crate::node_loop::Local;
 use crate::peer::Peers;
 use crate::peer::door::{Caller, Desk};
-use crate::peer::link::Link;
+use crate::peer::link::{ANOTHER_MEMBER, Link, Whom};
 use crate::peer::message::{Admission, Answer, Ask, Denial, Hello, Row, Tell};
 use crate::proposer::Told;
 use crate::quorum::read_index;
@@ -98,7 +98,7 @@ impl<W: World> FrontDesk<W> {
     /// is no link to him.
     fn tell_stranger(&self, caller: &Caller, tell: Tell) {
         let address = caller.hello.address.clone();
-        let link = Link::open(self.peers.clone(), address, Some(caller.key));
+        let link = Link::open(self.peers.clone(), address, Whom::Node(caller.key));
         detach::<W::Runtime>(async move {
             for _ in 0..TELL_TRIES {
                 let told = link.tell(&tell);
@@ -134,6 +134,9 @@ impl<W: World> Desk for FrontDesk<W> {
         if caller.hello.cluster != Some(office.identity.cluster) {
             return Answer::No(Denial::Because("another cluster".into()));
         }
+        if office.is_mistaken(caller) {
+            return Answer::No(Denial::Because(ANOTHER_MEMBER.into()));
+        }
         match ask {
             Ask::Forward(proposals) => office.forward(proposals).await,
             Ask::Rows { from, to } => office.rows(from, to),
@@ -162,7 +165,7 @@ impl<W: World> Desk for FrontDesk<W> {
                 let Some(office) = self.office.get() else { return };
                 let Some(from) = self.peers.member(caller.key) else { return };
                 let same = caller.hello.cluster == Some(office.identity.cluster);
-                if same && caller.hello.raft_id == Some(from) {
+                if same && caller.hello.raft_id == Some(from) && !office.is_mistaken(caller) {
                     office.hear(from, bytes);
                 }
             }
@@ -179,6 +182,13 @@ impl<W: World> Office<W> {
             return;
         }
         self.local.push(Local::Heard { from, bytes: bytes.into() });
+    }
+
+    /// Whether the caller means the member that this node was before it left and came back empty.
+    /// That one's entries are gone, and its votes; to answer in its place is to vouch for them.
+    fn is_mistaken(&self, caller: &Caller) -> bool {
+        let own = self.identity.raft_id;
+        caller.hello.to.is_some_and(|to| to != own)
     }
 
     async fn forward(&self, proposals: Vec<Proposal>) -> Answer {

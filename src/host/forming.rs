@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::disk::Disk;
 use crate::identity::Identity;
 use crate::mailbox::Inbox;
-use crate::peer::link::{Line, Link};
+use crate::peer::link::{Line, Link, Whom};
 use crate::peer::message::{Admission, Answer, Ask, Denial, Tell};
 use crate::peer::{Contact, Peers, SAME_NODE};
 use crate::runtime::{AsyncRuntime, Select3, WatchReceiver, detach};
@@ -159,7 +159,7 @@ impl<W: World> Forming<W> {
     async fn admitted(&self, targets: Vec<String>) -> Result<Formed, FormError> {
         let links: Vec<Link<W>> = targets
             .iter()
-            .map(|target| Link::open(self.peers.clone(), target.clone(), None))
+            .map(|target| Link::open(self.peers.clone(), target.clone(), Whom::Anybody))
             .collect();
         let kept = self.disk.database().meta(Meta::Admission)?;
         let mut request = match kept.and_then(|bytes| bytes[..].try_into().ok()) {
@@ -221,7 +221,10 @@ impl<W: World> Forming<W> {
             .iter()
             .filter(|address| **address != own)
             .map(|address| {
-                (address.clone(), Link::open(self.peers.clone(), address.to_string(), None))
+                (
+                    address.clone(),
+                    Link::open(self.peers.clone(), address.to_string(), Whom::Anybody),
+                )
             })
             .collect();
         let data_key = Zeroizing::new(self.world.seed());

@@ -335,6 +335,7 @@ fn meet<W: World>(
         joining: false,
         started: world.now().wall.unix_micros(),
         connection: None,
+        to: None,
     };
     let identity = crate::peer::noise::Identity::new(Zeroizing::new(secret));
     Ok(Peers::new(world.clone(), identity, settings.cookie.clone(), hello))

@@ -149,6 +149,8 @@ bugs! {
     ReadWithoutBarrier: "read-without-barrier", ["S9"], "cluster_api_histories";
     /// A node that was restarted while it asked to be admitted asks again under another name.
     AdmissionRenamed: "admission-renamed", ["S22"], "joiner_loses_power";
+    /// No link says which member it means: who has come back empty answers as the one he was.
+    FormerSelf: "former-self", ["S22"], "former_self";
     /// Whoever does not know the cookie is told so.
     StrangerAnswered: "stranger-answered", ["S15"], "dedup_across_nodes";
 

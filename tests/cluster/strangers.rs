@@ -383,3 +383,31 @@ fn another_clusters_name_is_another_secret() {
     assert!(said.contains("secret mismatch"), "{said}");
     members_are(&n1, &[1]);
 }
+
+/// A node that has left and come back is another member behind the same address and key: what is
+/// meant for the one that it was is not answered.
+#[test]
+fn what_is_meant_for_another_member_is_not_answered() {
+    reproduce("strangers::what_is_meant_for_another_member_is_not_answered");
+    const READ_INDEX: [u8; 3] = [0x82, 9, 0x80];
+    let mut node = prepared(1);
+    node.start_again();
+    let (_, info) = node.call("GET", "/api/v1/cluster", "");
+    let id: store::Id = info["clusterId"].as_str().unwrap().parse().unwrap();
+    let key = cookie_key(COOKIE, "tern");
+    let answer = |to| {
+        let mut insider = Insider::knock(node.peers(), &key);
+        let hello = Hello { cluster: Some(id.0), to, ..Hello::default() };
+        let (welcome, text) = insider.greet(&hello).unwrap();
+        assert!(welcome, "{text}");
+        insider.ask(1, &READ_INDEX).unwrap()
+    };
+    for meant in [None, Some(1)] {
+        let index = answer(meant);
+        assert_ne!(index[..2], [0x82, 1], "{meant:?}: {index:?}");
+    }
+    let denied = answer(Some(2));
+    assert_eq!(denied[..2], [0x82, 1], "{denied:?}");
+    let text = String::from_utf8_lossy(&denied);
+    assert!(text.contains("another member"), "{text}");
+}

@@ -99,6 +99,7 @@ mod tests {
             joining: false,
             started,
             connection,
+            to: None,
         };
         Caller { key: NodeKey([2; 32]), hello: Arc::new(hello) }
     }

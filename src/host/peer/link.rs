@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use clock::{Duration, Instant};
 use cluster::identity::NodeKey;
+use sabotage::Bug;
 
 use super::Peers;
 use super::message::{Answer, Ask, Frame, Greeting, Hello, Tell, decode, encode};
@@ -39,6 +40,8 @@ const DEAD_AFTER: Duration = Duration::from_secs(3);
 pub(crate) const NOT_TRIED: &str = "not tried yet";
 /// Why a link is down whose other side had said who it is.
 pub(crate) const BROKEN: &str = "the connection has broken";
+/// Why a link does not come about, or a question is not answered.
+pub(crate) const ANOTHER_MEMBER: &str = "that node is another member by now";
 /// Bytes that may wait for the other side; beyond, asks are refused and tells dropped.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
@@ -51,6 +54,35 @@ pub(crate) enum AskError {
     /// It was sent; whether it had an effect is not known.
     #[error("no answer: whether it was done is not known")]
     Unknown,
+}
+
+/// Who must answer at the other end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// Whoever it is.
+    Anybody,
+    /// The node with this key.
+    Node(NodeKey),
+    /// The member with this key and raft id. A node that has left and come back has its key still,
+    /// but it is another member: it has nothing of what the first one had said that it has.
+    Member(NodeKey, u64),
+}
+
+impl Whom {
+    fn key(self) -> Option<NodeKey> {
+        match self {
+            Self::Anybody => None,
+            Self::Node(key) | Self::Member(key, _) => Some(key),
+        }
+    }
+
+    fn raft_id(self) -> Option<u64> {
+        match self {
+            Self::Anybody | Self::Node(_) => None,
+            Self::Member(..) if sabotage::planted(Bug::FormerSelf) => None,
+            Self::Member(_, raft_id) => Some(raft_id),
+        }
+    }
 }
 
 /// How a link stands.
@@ -84,8 +116,7 @@ struct Shared<W: World> {
     /// How often it has greeted somebody.
     greetings: AtomicU64,
     address: Mutex<String>,
-    /// Who must answer there; `None`: whoever it is.
-    expected: Option<NodeKey>,
+    whom: Whom,
     line: Mutex<WatchTx<W::Runtime, Line>>,
     pulse: Mutex<Pulse>,
     /// Connections so far.
@@ -114,7 +145,7 @@ impl<W: World> Clone for Link<W> {
 
 impl<W: World> Link<W> {
     /// A link to `address`, which connects by itself.
-    pub(crate) fn open(peers: Peers<W>, address: String, expected: Option<NodeKey>) -> Self {
+    pub(crate) fn open(peers: Peers<W>, address: String, whom: Whom) -> Self {
         let (line, watch) = watched::<W::Runtime, _>(Line::Down(NOT_TRIED.into()));
         let (end, ending) = watched::<W::Runtime, _>(false);
         let (outbox, inbox) = mailbox();
@@ -123,7 +154,7 @@ impl<W: World> Link<W> {
             greetings: AtomicU64::new(0),
             peers,
             address: Mutex::new(address),
-            expected,
+            whom,
             line: Mutex::new(line),
             pulse: Mutex::default(),
             connections: AtomicU64::new(0),
@@ -308,16 +339,18 @@ impl<W: World> Shared<W> {
             noise::initiate(reader, &mut writer, &credentials).await.map_err(noise)?
         };
         let Channel { mut sealer, mut opener, peer } = channel;
-        if self.expected.is_some_and(|expected| expected != peer) {
+        if self.whom.key().is_some_and(|expected| expected != peer) {
             return Err(text(&"another node answers there"));
         }
         let greeting = self.greetings.fetch_add(1, Ordering::Relaxed);
-        let ours = Hello { connection: Some((self.number, greeting)), ..self.peers.hello() };
+        let (connection, to) = (Some((self.number, greeting)), self.whom.raft_id());
+        let ours = Hello { connection, to, ..self.peers.hello() };
         let mut out = BytesMut::new();
         sealer.seal(&encode(&ours), &mut out);
         writer.write_all(&out).await.map_err(|e| text(&e))?;
         let bytes = opener.next().await.map_err(noise)?;
         match decode::<Greeting>(&bytes) {
+            Some(Greeting::Welcome(hello)) if hello.is_other_than(to) => Err(text(&ANOTHER_MEMBER)),
             Some(Greeting::Welcome(hello)) if hello.is_sound() => {
                 self.peers.note_start(peer, &hello).map_err(|why| text(&why))?;
                 Ok((Connection { sealer, opener, writer, peer }, *hello))

@@ -64,6 +64,9 @@ pub(crate) struct Hello {
     /// ends the one before. `None`: its version does not say.
     #[n(12)]
     pub(crate) connection: Option<(u64, u64)>,
+    /// The raft id of the member that it means to speak with. `None`: whoever answers.
+    #[n(13)]
+    pub(crate) to: Option<u64>,
 }
 
 /// The answer to a [`Hello`].
@@ -356,6 +359,11 @@ impl Hello {
     /// Whether its texts have a length that a person would write.
     pub(crate) fn is_sound(&self) -> bool {
         self.name.len() <= TEXT_MAX && self.address.len() <= TEXT_MAX
+    }
+
+    /// Whether it is a member, and not the one that was meant.
+    pub(crate) fn is_other_than(&self, meant: Option<u64>) -> bool {
+        meant.is_some_and(|meant| self.raft_id.is_some_and(|raft_id| raft_id != meant))
     }
 
     /// Why the two cannot speak with each other, if they cannot.

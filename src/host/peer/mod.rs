@@ -23,7 +23,7 @@ use clock::{Duration, Instant};
 use cluster::identity::NodeKey;
 use store::Id;
 
-use link::{Line, Link};
+use link::{Line, Link, Whom};
 pub use message::Contact;
 use message::{Greeting, Hello};
 pub use noise::CookieKey;
@@ -207,7 +207,8 @@ impl<W: World> Peers<W> {
                 }
                 None => {
                     let address = contact.address.clone();
-                    let link = Link::open(self.clone(), address, Some(contact.key));
+                    let whom = Whom::Member(contact.key, contact.raft_id);
+                    let link = Link::open(self.clone(), address, whom);
                     opened.push((contact.raft_id, link.clone()));
                     let known = Known { contact: contact.clone(), link, spoke: None };
                     standing.members.insert(contact.raft_id, known);
@@ -296,7 +297,8 @@ impl<W: World> Peers<W> {
         address: &str,
         expected: Option<NodeKey>,
     ) -> Result<Dialled<W>, String> {
-        let link = Link::open(self.clone(), address.to_owned(), expected);
+        let whom = expected.map_or(Whom::Anybody, Whom::Node);
+        let link = Link::open(self.clone(), address.to_owned(), whom);
         let mut line = link.line();
         let tried = line.wait_until(|line| *line != Line::Down(link::NOT_TRIED.into()));
         let tried = W::Runtime::timeout(DIAL_MAX, tried).await;
