@@ -209,7 +209,9 @@ impl Hello {
         let mut bytes = Vec::new();
         let mut encoder = Encoder::new(&mut bytes);
         let mut write = || {
-            encoder.array(14)?.array(2)?.u32(self.versions.0)?.u32(self.versions.1)?;
+            // Older versions end before what a `to` stands behind.
+            let fields = if self.to.is_some() { 14 } else { 11 };
+            encoder.array(fields)?.array(2)?.u32(self.versions.0)?.u32(self.versions.1)?;
             match &self.cluster {
                 Some(cluster) => encoder.bytes(cluster)?.u64(77)?,
                 None => encoder.null()?.null()?,
@@ -217,13 +219,12 @@ impl Hello {
             // Its first start.
             encoder.u64(1)?;
             encoder.str(&self.name)?.str(&self.address)?.u32(self.feature_level)?;
-            // No seeds, no members, no devices, not joining, nobody knows since when, over its only
-            // connection.
-            encoder.null()?.u32(0)?.u64(0)?.bool(false)?.i64(0)?.null()?;
-            match self.to {
-                Some(raft_id) => encoder.u64(raft_id)?,
-                None => encoder.null()?,
-            };
+            // No seeds, no members, no devices, not joining.
+            encoder.null()?.u32(0)?.u64(0)?.bool(false)?;
+            if let Some(raft_id) = self.to {
+                // Nobody knows since when, over its only connection.
+                encoder.i64(0)?.null()?.u64(raft_id)?;
+            }
             Ok::<_, minicbor::encode::Error<core::convert::Infallible>>(())
         };
         write().expect("writing to a vector cannot fail");

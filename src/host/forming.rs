@@ -221,10 +221,8 @@ impl<W: World> Forming<W> {
             .iter()
             .filter(|address| **address != own)
             .map(|address| {
-                (
-                    address.clone(),
-                    Link::open(self.peers.clone(), address.to_string(), Whom::Anybody),
-                )
+                let link = Link::open(self.peers.clone(), address.to_string(), Whom::Anybody);
+                (address.clone(), link)
             })
             .collect();
         let data_key = Zeroizing::new(self.world.seed());
